@@ -1,0 +1,1 @@
+"""The standalone program: personalization guidance on Hugging Face diffusers, without a WebUI."""

@@ -1,0 +1,38 @@
+"""The command line: subcommands, and errors as one line with exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+
+from lib_pg import __version__
+from lib_pg.cli import demo_options, generate_options
+from lib_pg.cli.errors import UsageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code: 0, 2 for a request that cannot be met, 130 if interrupted."""
+    options = _parser().parse_args(arguments)
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of diffusers, for its developers
+    try:
+        return int(options.command(options))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib_pg",
+        description="Personalization guidance: pictures that keep a LoRA's subject and follow the prompt.",
+    )
+    parser.add_argument("--version", action="version", version=f"personalization-guidance {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    demo_options.add_command(commands)
+    generate_options.add_command(commands)
+    return parser

@@ -1,0 +1,105 @@
+"""Checkpoints to diffusers pipelines: a folder in diffusers format or a single safetensors file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from lib_pg.cli.errors import UsageError
+
+_CLASSES = {"StableDiffusionPipeline": "SD 1.x / 2.x", "StableDiffusionXLPipeline": "SDXL"}
+_MAX_INDEX_BYTES = 1 << 20
+
+
+def load_pipeline(checkpoint: Path, config: Path | None, device: str, dtype: str) -> Any:
+    """Load a Stable Diffusion 1.x, 2.x or SDXL pipeline.
+
+    Args:
+        checkpoint: a folder with `model_index.json`, or a .safetensors file.
+        config: for a single file, a folder in diffusers format whose configuration and tokenizer are used;
+            without it diffusers fetches those of the model family once.
+        device: such as cpu, cuda, cuda:1, mps.
+        dtype: float32, float16 or bfloat16.
+
+    Raises:
+        UsageError: not there, not such a model, or not loadable without a pickle.
+    """
+    import torch
+
+    if not checkpoint.exists():
+        raise UsageError(f"checkpoint {str(checkpoint)!r} does not exist; give a diffusers folder or a .safetensors file")
+    try:
+        pipeline = (
+            _from_folder(checkpoint, getattr(torch, dtype))
+            if checkpoint.is_dir()
+            else _from_file(checkpoint, config, getattr(torch, dtype))
+        )
+        pipeline.to(device)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"checkpoint {str(checkpoint)!r} could not be loaded on {device}: {reason[:400]}") from error
+    pipeline.safety_checker = None
+    return pipeline
+
+
+def fingerprint(path: Path) -> str:
+    """Return the first ten digits of the SHA-256 of a file, or of all weights in a folder: WebUIs' short hash."""
+    digest = hashlib.sha256()
+    files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:10]
+
+
+def _from_folder(folder: Path, dtype: Any) -> Any:
+    import diffusers
+
+    index = folder / "model_index.json"
+    if not index.is_file() or index.stat().st_size > _MAX_INDEX_BYTES:
+        raise UsageError(f"folder {str(folder)!r} has no model_index.json; give a folder in diffusers format")
+    content = json.loads(index.read_text(encoding="utf-8"))
+    name = content.get("_class_name") if isinstance(content, dict) else None
+    if name not in _CLASSES:
+        known = " and ".join(_CLASSES)
+        raise UsageError(f"folder {str(folder)!r} holds a pipeline of class {name!r}; supported are {known}")
+    return getattr(diffusers, name).from_pretrained(
+        str(folder), torch_dtype=dtype, use_safetensors=True, local_files_only=True
+    )
+
+
+def _from_file(file: Path, config: Path | None, dtype: Any) -> Any:
+    import diffusers
+
+    if config is not None and not (config / "model_index.json").is_file():
+        raise UsageError(f"--config {str(config)!r} is no folder in diffusers format: it has no model_index.json")
+    keys = _tensor_names(file)
+    is_sdxl = any(key.startswith("conditioner.embedders.1.") for key in keys)
+    if not is_sdxl and not any(key.startswith("model.diffusion_model.") for key in keys):
+        raise UsageError(f"{file.name} is no Stable Diffusion checkpoint; for a LoRA use --lora {file.name}")
+    pipeline = diffusers.StableDiffusionXLPipeline if is_sdxl else diffusers.StableDiffusionPipeline
+    source = {"config": str(config), "local_files_only": True} if config else {}
+    try:
+        return pipeline.from_single_file(str(file), torch_dtype=dtype, **source)
+    except OSError as error:
+        if config is not None:
+            raise
+        raise UsageError(
+            f"the configuration for {file.name} is not on this machine and could not be fetched; give it with "
+            f"--config FOLDER: any {_CLASSES[pipeline.__name__]} model in diffusers format, its weights are not read"
+        ) from error
+
+
+def _tensor_names(file: Path) -> list[str]:
+    from safetensors import SafetensorError, safe_open
+
+    if file.suffix != ".safetensors":
+        raise UsageError(f"checkpoint {file.name} is no .safetensors file; other formats can run code when read")
+    try:
+        with safe_open(str(file), framework="pt") as content:
+            return list(content.keys())
+    except SafetensorError as error:
+        raise UsageError(f"checkpoint {file.name} is damaged: {error}") from error

@@ -1,0 +1,6 @@
+"""What a fine-tune adds to a layer's weight, one file a kind."""
+
+from lib_pg.deltas.base import ActiveNetwork, Delta
+from lib_pg.deltas.low_rank import LowRank
+
+__all__ = ["ActiveNetwork", "Delta", "LowRank"]

@@ -1,0 +1,61 @@
+"""The contract every kind of delta fulfils, and a network as a set of deltas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Delta(Protocol):
+    """dW, what a network of strength 1 adds to the weight of one layer."""
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight that dW belongs to: (out, in) or (out, in, kernel height, kernel width)."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the delta holds as it is stored now."""
+
+    def dense(self) -> Tensor:
+        """Return dW itself, float32, in the weight's shape."""
+
+    def is_on(self, device: torch.device, dtype: torch.dtype) -> bool:
+        """Say whether the factors are on `device` in `dtype` now."""
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Delta:
+        """Return the same delta on `device` in `dtype`; the very same object where nothing changes."""
+
+    def add_to(self, output: Tensor, x: Tensor, module: nn.Module, factor: float) -> None:
+        """Add `factor * dW x` to `output` in place.
+
+        Args:
+            output: what `module` made of `x`, any number of leading rows; written.
+            x: the input of `module`, of the delta's device and dtype.
+            module: the layer; its stride, padding and dilation are used, its weight is not read.
+            factor: any finite number, such as `(omega - 1) * strength`.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveNetwork:
+    """A network as it takes part in one pass of one model (a U-Net or one text encoder).
+
+    Attributes:
+        name: what the user calls it.
+        deltas: what it adds, by the live layer it adds it to.
+        strength: the multiplier at which the host has it in the layers' weights; any finite number.
+    """
+
+    name: str
+    deltas: Mapping[nn.Module, Delta]
+    strength: float = 1.0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all deltas together."""
+        return sum(delta.nbytes for delta in self.deltas.values())

@@ -1,0 +1,33 @@
+"""What the core asks of a host, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from lib_pg.networks import Network
+
+Prompt_co = TypeVar("Prompt_co", covariant=True)
+
+
+class Host(Protocol[Prompt_co]):
+    """A program that samples with a personalised model.
+
+    `Prompt_co` is the host's own form of an encoded prompt; the core only hands it back.
+    """
+
+    def networks(self) -> Sequence[Network]:
+        """Return the networks that are in the weights now, with the live layers of the U-Net they adapt."""
+
+    def weak_rows(self, total: int) -> Sequence[int]:
+        """Return which of the `total` rows of the U-Net's batch are weak; none where the host runs no CFG."""
+
+    def null_prompt(self, ratios: Sequence[float]) -> Prompt_co:
+        """Encode what the host uses for an empty negative prompt, each network at its omega.
+
+        Args:
+            ratios: omega in [0, 1] for each of `networks()`, in that order.
+        """
+
+    def warn(self, message: str) -> None:
+        """Tell the user, where the user looks, once a run for the same message."""

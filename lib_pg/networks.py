@@ -1,0 +1,111 @@
+"""Which networks the weak branch weakens, by how much, and what the user is told about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lib_pg.deltas.base import ActiveNetwork
+from lib_pg.guidance import Mode
+from lib_pg.settings import Settings
+
+# Distillations to few steps: without theirs the weak branch would be noise at few steps.
+_ACCELERATOR = re.compile(r"(?<![a-z])(lcm|tcd|pcm|turbo|lightning|hyper|dmd2?)(?![a-z])", re.IGNORECASE)
+_TITLE_KEYS = ("ss_output_name", "modelspec.title")
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network that is in a pipeline's weights for the current pass.
+
+    Attributes:
+        name: what the user calls it.
+        parts: what it adds to each model, by component: `unet`, `te1` (the first text encoder), `te2`.
+        own_ratio: omega in [0, 1] for this network alone (`pg=0.3`), or None to follow the settings.
+        metadata: the text pairs in the header of its file.
+    """
+
+    name: str
+    parts: Mapping[str, ActiveNetwork]
+    own_ratio: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_accelerator(self) -> bool:
+        """Whether name or title say that it distils sampling to few steps (LCM, Turbo, Lightning, ...)."""
+        titles = [self.name, *(self.metadata.get(key, "") for key in _TITLE_KEYS)]
+        return any(_ACCELERATOR.search(title) for title in titles)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the weak branch does to each active network.
+
+    Attributes:
+        fixed: for each network its own omega, or None where it follows omega of the settings.
+        notes: sentences for the user: what would surprise, and what to do about it.
+    """
+
+    fixed: tuple[float | None, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def weakens(self) -> bool:
+        """Whether any network may see another strength in the weak branch."""
+        return any(ratio != 1.0 for ratio in self.fixed)
+
+    def ratios(self, omega: float) -> tuple[float, ...]:
+        """Return omega for each network when the settings' is `omega`, in [0, 1]."""
+        return tuple(omega if ratio is None else ratio for ratio in self.fixed)
+
+
+def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
+    """Decide for each active network whether it is weakened: its own ratio wins, then the list of names.
+
+    Args:
+        settings: `networks` names those to weaken; empty means all but accelerators.
+        networks: the active ones.
+    """
+    named = {name.casefold() for name in settings.network_names}
+    fixed: list[float | None] = []
+    notes = []
+    for network in networks:
+        if network.own_ratio is not None:
+            fixed.append(network.own_ratio)
+        elif named:
+            fixed.append(None if network.name.casefold() in named else 1.0)
+        else:
+            fixed.append(1.0 if network.is_accelerator else None)
+            if network.is_accelerator:
+                notes.append(f"{network.name} looks like an accelerator and is not weakened; name it to weaken it")
+    active = {network.name.casefold() for network in networks}
+    notes += [
+        f"network {name!r} is to be weakened but is not active; active are: {_listing(networks)}"
+        for name in settings.network_names
+        if name.casefold() not in active
+    ]
+    decided = Plan(tuple(fixed))
+    if not decided.weakens:
+        notes.append(_nothing_to_weaken(settings.mode))
+    return Plan(decided.fixed, tuple(notes))
+
+
+def describe(networks: Sequence[Network], ratios: Sequence[float]) -> str:
+    """Say what becomes of each network, such as `dog 1 -> 0.7 in the weak branch; detail 0.6 unchanged`."""
+    parts = []
+    for network, ratio in zip(networks, ratios, strict=True):
+        strength = next(iter(network.parts.values())).strength if network.parts else 1.0
+        weak = "unchanged" if ratio == 1.0 else f"-> {ratio * strength:g} in the weak branch"
+        parts.append(f"{network.name} {strength:g} {weak}")
+    return "; ".join(parts)
+
+
+def _nothing_to_weaken(mode: Mode) -> str:
+    if mode == "AG":
+        return "no network to weaken: AG would do nothing, so plain CFG is used; add a network"
+    return "no network to weaken: PG is then CFG with a null prompt; add a network"
+
+
+def _listing(networks: Sequence[Network]) -> str:
+    return ", ".join(network.name for network in networks) or "none"

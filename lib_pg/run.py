@@ -1,0 +1,112 @@
+"""One guided run: decides before every call of the U-Net what its weak rows are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from lib_pg.guidance import Conditioning, is_inside, weak_conditioning, weak_ratio_at
+from lib_pg.hosts.protocol import Host
+from lib_pg.networks import plan
+from lib_pg.settings import Settings
+from lib_pg.weak_branch import WeakBranch
+
+Prompt = TypeVar("Prompt")
+
+
+@dataclass(frozen=True)
+class Call(Generic[Prompt]):
+    """What one call of the U-Net is to be.
+
+    Attributes:
+        weak_rows: rows that form the weak branch; empty where the host's own branch stays as it is.
+        conditioning: what these rows are conditioned on.
+        null_prompt: the encoded null prompt, where that is the conditioning.
+        skip_weak_rows: leave these rows out of the call and give them the prediction of the prompt's rows,
+            so that the host's combination returns just that.
+    """
+
+    weak_rows: tuple[int, ...] = ()
+    conditioning: Conditioning = "negative"
+    null_prompt: Prompt | None = None
+    skip_weak_rows: bool = False
+
+
+class GuidedRun(Generic[Prompt]):
+    """A context manager around one run of a host.
+
+    Args:
+        host: its networks are read once, at the start of the run.
+        settings: what the user chose; CFG mode, and AG with nothing to weaken, leave the host alone.
+
+    Attributes:
+        ran: whether any call had a weak branch so far. Guidance that did not run is never claimed.
+    """
+
+    def __init__(self, host: Host[Prompt], settings: Settings) -> None:
+        self.ran = False
+        self._host = host
+        self._settings = settings
+        networks = host.networks()
+        self._plan = plan(settings, networks)
+        self._active = settings.enabled and (
+            settings.mode == "PG" or (settings.mode == "AG" and self._plan.weakens)
+        )
+        self._branch = WeakBranch([network.parts["unet"] for network in networks if "unet" in network.parts])
+        self._in_unet = [index for index, network in enumerate(networks) if "unet" in network.parts]
+        self._in_text = [index for index, network in enumerate(networks) if network.parts.keys() - {"unet"}]
+        self._null_prompts: dict[tuple[float, ...], Prompt] = {}
+
+    def __enter__(self) -> GuidedRun[Prompt]:
+        if self._active:
+            self._branch.attach()
+        if self._settings.enabled and self._settings.mode != "CFG":
+            for note in self._plan.notes:
+                self._host.warn(note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._branch.detach()
+
+    @property
+    def follows_steps(self) -> bool:
+        """Whether the sampling step makes any difference; where not, a host need not find it out."""
+        settings = self._settings
+        return settings.schedule != "Constant" or settings.start > 0.0 or settings.end < 1.0
+
+    def next_call(self, step: float, steps: int, total: int) -> Call[Prompt]:
+        """Decide the next call of the U-Net and set the weak branch to it.
+
+        Args:
+            step: sampling step, 0 for the first; the same for all calls at one noise level.
+            steps: number of sampling steps.
+            total: rows of the U-Net's batch.
+        """
+        settings = self._settings
+        self._branch.set_rows((), total)
+        if not self._active:
+            return Call()
+        rows = tuple(self._host.weak_rows(total))
+        if not rows:
+            self._host.warn("the host runs no unconditional branch (CFG scale 1?), so nothing is guided")
+            return Call()
+        if not is_inside(step, steps, settings.start, settings.end):
+            return Call(rows, skip_weak_rows=True) if settings.outside == "None" else Call()
+        self.ran = True
+        omega = weak_ratio_at(step, steps, settings.schedule, settings.weak_ratio, settings.weak_ratio_end)
+        ratios = self._plan.ratios(omega)
+        self._branch.set_rows(rows, total)
+        self._branch.set_ratios([ratios[index] for index in self._in_unet])
+        conditioning = weak_conditioning(settings.mode, settings.weak_prompt)
+        null_prompt = self._null_prompt(ratios) if conditioning == "null" else None
+        return Call(rows, conditioning, null_prompt)
+
+    def _null_prompt(self, ratios: tuple[float, ...]) -> Prompt:
+        """Encode the null prompt anew only where omega changes for a network that adapts a text encoder."""
+        key = tuple(ratios[index] for index in self._in_text)
+        if key not in self._null_prompts:
+            self._null_prompts[key] = self._host.null_prompt(ratios)
+        return self._null_prompts[key]

@@ -1,0 +1,369 @@
+"""The equivalences of the method on real diffusers pipelines, against explicitly interpolated weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    HeunDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor
+
+from lib_pg.deltas.merge import add_networks, merged
+from lib_pg.guidance import guide, weak_ratio_at
+from lib_pg.hosts.diffusers import guided, installed, models_of
+from lib_pg.networks import Network
+from lib_pg.settings import Settings
+from tests.pipelines import (
+    hooks_of,
+    random_network,
+    relative_error,
+    same_bits,
+    sample,
+    sd_pipeline,
+    sdxl_pipeline,
+    weights_of,
+)
+
+Make = Callable[..., Any]
+families = pytest.mark.parametrize("make", [sd_pipeline, sdxl_pipeline])
+NEGATIVE = "ugly, blurry"
+
+
+def settings(**controls: Any) -> Settings:
+    return Settings.from_dict({"enabled": True, **controls})
+
+
+@families
+@pytest.mark.parametrize("batch", [1, 3])
+def test_omega_one_with_the_null_prompt_is_cfg_with_an_empty_negative_bit_for_bit(make: Make, batch: int) -> None:
+    pipeline = make()
+    networks = [random_network(pipeline)]
+    with installed(networks):
+        plain = sample(pipeline, batch=batch)
+        with guided(pipeline, networks, settings(weak_ratio=1.0)) as run:
+            ours = sample(pipeline, batch=batch, negative_prompt=NEGATIVE)
+        other = sample(pipeline, batch=batch, negative_prompt=NEGATIVE)
+    assert run.ran
+    assert torch.equal(ours, plain)
+    assert not torch.equal(other, plain)  # the negative prompt would have shown
+
+
+@families
+@pytest.mark.parametrize("controls", [{"enabled": False}, {"mode": "CFG"}], ids=["off", "CFG"])
+def test_off_changes_no_bit(make: Make, controls: dict[str, Any]) -> None:
+    pipeline = make()
+    networks = [random_network(pipeline)]
+    with installed(networks):
+        plain = sample(pipeline, negative_prompt=NEGATIVE)
+        with guided(pipeline, networks, settings(weak_ratio=0.0, **controls)) as run:
+            ours = sample(pipeline, negative_prompt=NEGATIVE)
+    assert not run.ran
+    assert torch.equal(ours, plain)
+
+
+@families
+@pytest.mark.parametrize("omega", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("mode", ["PG", "AG"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_weak_rows_equal_explicitly_interpolated_weights(make: Make, omega: float, mode: str, batch: int) -> None:
+    pipeline = make()
+    networks = [random_network(pipeline)]
+    reference = _interpolated(make, omega)
+    with installed(networks), guided(pipeline, networks, settings(mode=mode, weak_ratio=omega)), _calls(pipeline) as calls:
+        sample(pipeline, batch=batch, negative_prompt=NEGATIVE)
+    null = _null_prompt(reference)
+    for call in calls:
+        weak = _forward(reference, call, slice(0, batch), null if mode == "PG" else None)
+        assert relative_error(call.output[:batch], weak) < 1e-5
+    assert calls
+
+
+@families
+def test_the_whole_run_is_the_formula_of_the_paper(make: Make) -> None:
+    """Two models side by side, each with weights of its own, combined as equation D = D_w + s (D_ft - D_w)."""
+    omega, scale = 0.4, 3.0
+    pipeline, brute = make(), make()
+    networks = [random_network(pipeline)]
+    with installed(networks), guided(pipeline, networks, settings(weak_ratio=omega)):
+        ours = sample(pipeline, guidance_scale=scale)
+
+    weak_model = _interpolated(make, omega)
+    null = _null_prompt(weak_model)
+    with installed([random_network(brute)]):
+        forward = brute.unet.forward
+
+        def both(latents: Tensor, timestep: Tensor, **inputs: Any) -> tuple[Tensor]:
+            strong = forward(latents, timestep, **inputs)[0][1:]
+            weak_inputs = _Call((latents, timestep), inputs, strong)
+            weak = _forward(weak_model, weak_inputs, slice(0, 1), null)
+            guided_prediction = guide(weak, strong, scale)
+            return (torch.cat([guided_prediction, guided_prediction]),)  # whatever the pipeline's scale
+
+        brute.unet.forward = both
+        explicit = sample(brute, guidance_scale=scale)
+    assert relative_error(ours, explicit) < 1e-5
+
+
+@families
+def test_batch_of_three_equals_three_of_one(make: Make) -> None:
+    pipeline = make()
+    networks = [random_network(pipeline)]
+    with installed(networks), guided(pipeline, networks, settings(weak_ratio=0.2)):
+        together = sample(pipeline, batch=3, seed=5)
+        alone = torch.cat([sample(pipeline, seed=5 + index) for index in range(3)])
+    assert relative_error(together, alone) < 1e-5
+
+
+@families
+def test_bfloat16_stays_within_the_rounding_of_a_merge(make: Make) -> None:
+    omega = 0.3
+    exact = _interpolated(make, omega)
+    pipeline, remerged = make(torch.bfloat16), _interpolated(make, omega, torch.bfloat16)
+    networks = [random_network(pipeline)]
+    with installed(networks), guided(pipeline, networks, settings(mode="AG", weak_ratio=omega)), _calls(pipeline) as calls:
+        sample(pipeline)
+    call = calls[0]
+    truth = _forward(exact, call, slice(0, 1), None)
+    error = relative_error(call.output[:1], truth)
+    assert error < 1.5 * relative_error(_forward(remerged, call, slice(0, 1), None), truth)
+    assert error < 0.05
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        DDIMScheduler,
+        DPMSolverMultistepScheduler,
+        EulerAncestralDiscreteScheduler,
+        HeunDiscreteScheduler,
+        KDPM2DiscreteScheduler,
+        PNDMScheduler,
+        UniPCMultistepScheduler,
+    ],
+)
+def test_the_schedule_follows_noise_levels_with_every_scheduler(scheduler: Any) -> None:
+    """omega depends on the noise level alone: both calls of a second-order step at one level have the same."""
+    controls = {"schedule": "Linear", "weak_ratio": 0.9, "weak_ratio_end": 0.1}
+    pipeline = sd_pipeline()
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    networks = [random_network(pipeline)]
+    with installed(networks), guided(pipeline, networks, settings(**controls)), _calls(pipeline) as calls:
+        sample(pipeline, num_inference_steps=5)
+    levels = list(dict.fromkeys(float(call.args[1]) for call in calls))
+    assert levels == sorted(levels, reverse=True)
+    for call in calls:
+        step = levels.index(float(call.args[1]))
+        omega = weak_ratio_at(step, len(levels), "Linear", 0.9, 0.1)
+        reference = _interpolated(sd_pipeline, omega)
+        weak = _forward(reference, call, slice(0, 1), _null_prompt(reference))
+        assert relative_error(call.output[:1], weak) < 1e-5
+
+
+@families
+def test_outside_the_interval_none_runs_half_the_rows_and_gives_the_prompts_prediction(make: Make) -> None:
+    pipeline = make()
+    networks = [random_network(pipeline)]
+    controls = {"start": 0.25, "end": 0.75, "outside": "None", "weak_ratio": 0.0}
+    rows: list[int] = []
+    first_layer = pipeline.unet.conv_in.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    with installed(networks), guided(pipeline, networks, settings(**controls)), _calls(pipeline) as calls:
+        sample(pipeline, batch=3, num_inference_steps=4)
+    first_layer.remove()
+    assert rows == [3, 6, 6, 3]
+    for call in (calls[0], calls[3]):
+        assert torch.equal(call.output[:3], call.output[3:])
+
+
+@families
+def test_outside_the_interval_cfg_is_plain_cfg(make: Make) -> None:
+    pipeline = make()
+    networks = [random_network(pipeline)]
+    with installed(networks):
+        plain = sample(pipeline, negative_prompt=NEGATIVE)
+        with guided(pipeline, networks, settings(start=0.5, end=0.5)) as run:
+            ours = sample(pipeline, negative_prompt=NEGATIVE)
+    assert torch.equal(ours, plain)
+    assert not run.ran
+
+
+def test_the_negative_prompt_can_be_the_weak_prompt() -> None:
+    pipeline = sd_pipeline()
+    networks = [random_network(pipeline)]
+    controls = settings(weak_prompt="Negative", weak_ratio=0.5)
+    with installed(networks), guided(pipeline, networks, controls), _calls(pipeline) as calls:
+        sample(pipeline, negative_prompt=NEGATIVE)
+        negative = pipeline.encode_prompt(NEGATIVE, "cpu", 1, False)[0]
+    reference = _interpolated(sd_pipeline, 0.5)
+    weak = _forward(reference, calls[0], slice(0, 1), (negative, None))
+    assert relative_error(calls[0].output[:1], weak) < 1e-5
+
+
+def test_each_network_has_its_own_ratio() -> None:
+    pipeline, reference = sd_pipeline(), sd_pipeline()
+    networks = [random_network(pipeline, "a", 1, own_ratio=0.2), random_network(pipeline, "b", 2)]
+    with installed(networks), guided(pipeline, networks, settings(weak_ratio=0.6)), _calls(pipeline) as calls:
+        sample(pipeline)
+    explicit = [random_network(reference, "a", 1), random_network(reference, "b", 2)]
+    for network, omega in zip(explicit, (0.2, 0.6), strict=True):
+        add_networks([*network.parts.values()], omega)
+    weak = _forward(reference, calls[0], slice(0, 1), _null_prompt(reference))
+    assert relative_error(calls[0].output[:1], weak) < 1e-5
+
+
+@families
+def test_after_any_ending_weights_are_bit_identical_and_no_hook_is_left(make: Make) -> None:
+    pipeline = make()
+    networks = [random_network(pipeline)]
+    before, plain = weights_of(pipeline), sample(pipeline)
+    own_hooks = hooks_of(pipeline)  # transformers leaves some for hidden states
+
+    class Interrupt(BaseException):
+        pass
+
+    def interrupt(*_: Any) -> dict[str, Any]:
+        raise Interrupt
+
+    def out_of_memory(*_: Any) -> None:
+        raise MemoryError
+
+    with pytest.raises(Interrupt), installed(networks), guided(pipeline, networks, settings()):
+        sample(pipeline, callback_on_step_end=interrupt)
+    assert hooks_of(pipeline) == own_hooks
+    deep = next(reversed(models_of(pipeline)["unet"].up_blocks)).resnets[0].conv1
+    broken = deep.register_forward_hook(out_of_memory)
+    with pytest.raises(MemoryError), installed(networks), guided(pipeline, networks, settings()):
+        sample(pipeline)
+    broken.remove()
+    with installed(networks), guided(pipeline, networks, settings()):
+        sample(pipeline)
+    assert hooks_of(pipeline) == own_hooks
+    assert same_bits(weights_of(pipeline), before)
+    assert torch.equal(sample(pipeline), plain)
+
+
+def test_guiding_twice_is_refused_and_leaves_the_first_intact() -> None:
+    pipeline = sd_pipeline()
+    networks = [random_network(pipeline)]
+    with installed(networks), guided(pipeline, networks, settings()):
+        inside = hooks_of(pipeline)
+        with pytest.raises(RuntimeError, match="already"), guided(pipeline, networks, settings()):
+            pass
+        assert hooks_of(pipeline) == inside
+    assert hooks_of(pipeline) == 0
+
+
+@pytest.mark.parametrize(
+    ("controls", "options", "networked", "expected"),
+    [
+        ({}, {"guidance_scale": 1.0}, True, "CFG scale 1"),
+        ({}, {}, False, "null prompt"),
+        ({"mode": "AG"}, {}, False, "plain CFG"),
+        ({"networks": "other"}, {}, True, "'other'"),
+    ],
+)
+def test_what_would_surprise_is_said_once(
+    controls: dict[str, Any], options: dict[str, Any], networked: bool, expected: str
+) -> None:
+    pipeline = sd_pipeline()
+    networks = [random_network(pipeline)] if networked else []
+    said: list[str] = []
+    with guided(pipeline, networks, settings(**controls), said.append):
+        sample(pipeline, **options)
+    assert sum(expected in message for message in said) == 1
+
+
+def test_a_long_prompt_gets_as_many_null_chunks() -> None:
+    pipeline = sd_pipeline()
+    networks = [random_network(pipeline)]
+    embeds = torch.randn(1, 40, 24, generator=torch.Generator().manual_seed(3))
+    with installed(networks), guided(pipeline, networks, settings(weak_ratio=0.5)), _calls(pipeline) as calls:
+        sample(pipeline, prompt=None, prompt_embeds=embeds, negative_prompt_embeds=torch.zeros_like(embeds))
+    reference = _interpolated(sd_pipeline, 0.5)
+    chunk, _ = _null_prompt(reference)
+    long = torch.cat([chunk, chunk], dim=1)[:, :40]
+    weak = _forward(reference, calls[0], slice(0, 1), (long, None))
+    assert relative_error(calls[0].output[:1], weak) < 1e-5
+
+
+def test_merging_and_taking_out_leaves_the_same_bits_in_half_precision() -> None:
+    pipeline = sd_pipeline(torch.float16)
+    network = random_network(pipeline)
+    before = weights_of(pipeline)
+    with merged([*network.parts.values()]):
+        assert not same_bits(weights_of(pipeline), before)
+    assert same_bits(weights_of(pipeline), before)
+
+
+class _Call:
+    """One call of the U-Net as the pipeline made it."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.output = output
+
+
+@contextmanager
+def _calls(pipeline: Any) -> Iterator[list[_Call]]:
+    """Collect what goes into and comes out of the U-Net, as the pipeline sees it, without touching it."""
+    calls: list[_Call] = []
+    inputs: list[Any] = []
+
+    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs.append((args, kwargs))
+
+    def after(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        calls.append(_Call(*inputs.pop(), output[0].clone()))
+
+    with ExitStack() as stack:
+        hook = pipeline.unet.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
+        stack.callback(hook.remove)
+        stack.callback(pipeline.unet.register_forward_hook(after, with_kwargs=True).remove)
+        yield calls
+
+
+def _interpolated(make: Make, omega: float, dtype: torch.dtype = torch.float32) -> Any:
+    """Return a pipeline with theta_w written into its weights."""
+    pipeline = make(dtype)
+    network: Network = random_network(pipeline)
+    add_networks([*network.parts.values()], omega)
+    return pipeline
+
+
+def _null_prompt(pipeline: Any) -> tuple[Tensor, Tensor | None]:
+    """Return what a pipeline uses for no negative prompt, and its pooled form."""
+    with torch.no_grad():
+        _, negative, *pooled = pipeline.encode_prompt(
+            prompt="", device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True
+        )
+    return negative, pooled[1] if pooled else None
+
+
+def _forward(pipeline: Any, call: _Call, rows: slice, text: tuple[Tensor, Tensor | None] | None) -> Tensor:
+    """Run a pipeline's own U-Net on those latents of a call, with `text`, or with the prompt of the call."""
+    latents, timestep = call.args
+    dtype = pipeline.unet.dtype
+    kwargs = copy.copy(call.kwargs)
+    weak = rows.stop
+    prompt_rows = slice(weak, 2 * weak)
+    embeds, pooled = text if text else (kwargs["encoder_hidden_states"][prompt_rows], None)
+    kwargs["encoder_hidden_states"] = embeds.to(dtype).expand(weak, -1, -1)
+    if kwargs.get("added_cond_kwargs"):
+        added = {key: value[prompt_rows].to(dtype) for key, value in kwargs["added_cond_kwargs"].items()}
+        if pooled is not None:
+            added["text_embeds"] = pooled.to(dtype).expand(weak, -1)
+        kwargs["added_cond_kwargs"] = added
+    with torch.no_grad():
+        return pipeline.unet(latents[rows].to(dtype), timestep, **kwargs)[0]
