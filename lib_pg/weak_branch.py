@@ -119,6 +119,7 @@ class _LayerHook:
 
     def __init__(self, run: _Run, deltas: list[tuple[int, Delta]]) -> None:
         self._run = run
+        self._originals = deltas
         self._deltas = deltas
 
     def __call__(
@@ -146,7 +147,8 @@ class _LayerHook:
     def _follow(self, output: Tensor) -> None:
         """Keep the factors where the layer computes now: moved and cast once, not at every call."""
         if any(not delta.is_on(output.device, output.dtype) for _, delta in self._deltas):
-            self._deltas = [(index, delta.to(output.device, output.dtype)) for index, delta in self._deltas]
+            # From the originals: a detour through half precision must not cost precision for good.
+            self._deltas = [(index, delta.to(output.device, output.dtype)) for index, delta in self._originals]
 
 
 def _check_layer(name: str, module: nn.Module, delta: Delta) -> None:
