@@ -8,16 +8,17 @@ of Itself", NeurIPS 2024. Classifier-free guidance: Ho and Salimans, 2022.
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from torch import Tensor
+if TYPE_CHECKING:  # settings and command lines import this module and need no torch
+    from torch import Tensor
 
 Mode = Literal["PG", "AG", "CFG"]
 WeakPrompt = Literal["Null", "Negative"]
 Schedule = Literal["Constant", "Linear", "Cosine"]
 Conditioning = Literal["null", "negative", "prompt"]
 
-Number = TypeVar("Number", float, Tensor)
+Number = TypeVar("Number", float, "Tensor")
 
 
 def guide(weak: Tensor, strong: Tensor, scale: float) -> Tensor:

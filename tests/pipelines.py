@@ -54,7 +54,7 @@ def sdxl_pipeline(dtype: torch.dtype = torch.float32) -> StableDiffusionXLPipeli
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=16,
-        block_out_channels=(16, 32),
+        block_out_channels=(24, 48),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),

@@ -57,7 +57,7 @@ def demo(options: argparse.Namespace) -> int:
         for prompt in PROMPTS:
             rows.append((prompt, [_advance(bar, bench.pictures(prompt, arm, name)) for name, arm in ARMS.items()]))
         strip = [_advance(bar, bench.pictures(PROMPTS[0], _at(ratio))) for ratio in STRIP]
-    sheet = _sheet(rows, strip)
+    sheet = _sheet(rows, strip, options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(options.out)
     print(_table(bench.seconds))
@@ -104,7 +104,7 @@ def _advance(bar: Any, pictures: list[Image.Image]) -> list[Image.Image]:
     return pictures
 
 
-def _sheet(rows: Sequence[Any], strip: Sequence[Any]) -> Image.Image:
+def _sheet(rows: Sequence[Any], strip: Sequence[Sequence[Image.Image]], seed: int) -> Image.Image:
     subject = Image.open(BUNDLED / "subject.png")
     learned = [subject.crop((x, 0, x + subject.height, subject.height)) for x in range(0, subject.width, subject.height)]
     return draw_sheet(
@@ -117,7 +117,14 @@ def _sheet(rows: Sequence[Any], strip: Sequence[Any]) -> Image.Image:
                 list(ARMS),
                 rows,
             ),
-            Block("PG over the weak ratio", [f"{ratio:g}" for ratio in STRIP], [(PROMPTS[0], strip)]),
+            Block(
+                f"PG over the weak ratio, from the base model (0) to CFG with a null prompt (1): {PROMPTS[0]}",
+                [f"{ratio:g}" for ratio in STRIP],
+                [
+                    (f"seed {seed + index}", [[pictures[index]] for pictures in strip])
+                    for index in range(PICTURES)
+                ],
+            ),
         ],
         zoom=2,
     )

@@ -16,7 +16,7 @@ import torch
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate_options import LoraFile, job_from
-from lib_pg.cli.job import Job, Provenance, from_text, to_text, with_loras
+from lib_pg.cli.job import Job, Provenance, from_text, to_text, with_lora
 from lib_pg.cli.pipelines import fingerprint, load_pipeline
 from lib_pg.cli.png_text import PngTextError, read_parameters, write_parameters
 from lib_pg.cli.samplers import scheduler_for
@@ -37,9 +37,10 @@ def generate(options: argparse.Namespace) -> int:
     files = Provenance(
         options.checkpoint.stem,
         fingerprint(options.checkpoint),
-        {lora.use.name: fingerprint(lora.path) for lora in options.lora},
+        {lora.name: fingerprint(lora.path) for lora in options.lora},
     )
     _compare(wanted, files)
+    to_text(job, files, 0, guided=True)  # what could not be written is said before the work, not after
     _say_what_happens(job, networks)
     options.out.mkdir(parents=True, exist_ok=True)
     with installed(networks):
@@ -85,7 +86,9 @@ def _job(options: argparse.Namespace) -> tuple[Job, Provenance | None, int | Non
     job = job_from(options, job)
     if position is not None and position >= job.batch:
         raise UsageError(f"the picture was number {position + 1} of its batch; --batch {job.batch} is too small")
-    return with_loras(job, tuple(lora.use for lora in options.lora)), wanted, position
+    for lora in options.lora:
+        job = with_lora(job, lora.name, lora.strength, lora.own_ratio)
+    return job, wanted, position
 
 
 def _at_model_size(job: Job, pipeline: Any) -> Job:
@@ -99,7 +102,7 @@ def _at_model_size(job: Job, pipeline: Any) -> Job:
 
 
 def _networks(job: Job, given: Sequence[LoraFile], pipeline: Any) -> list[Network]:
-    paths = {lora.use.name: lora.path for lora in given}
+    paths = {lora.name: lora.path for lora in given}
     networks = []
     for use in job.loras:
         if use.name not in paths:

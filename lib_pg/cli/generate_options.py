@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_pg.cli.errors import UsageError
-from lib_pg.cli.job import DTYPES, Job, LoraUse
+from lib_pg.cli.job import DTYPES, Job
 from lib_pg.cli.samplers import SAMPLERS
 from lib_pg.settings import CONTROLS, DEFAULTS, Control, Settings, SettingsError
 
@@ -25,10 +25,15 @@ _LORA = re.compile(r"(?P<path>.+?)(?::(?P<strength>[-+.\d][-+.\deE]*))?(?::pg=(?
 
 @dataclass(frozen=True)
 class LoraFile:
-    """A network as `--lora` gives it."""
+    """A network as `--lora` gives it; what it leaves out is None."""
 
     path: Path
-    use: LoraUse
+    strength: float | None = None
+    own_ratio: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
 
 
 def add_command(commands: Any) -> None:
@@ -116,19 +121,23 @@ def _lora(text: str) -> LoraFile:
     match = _LORA.fullmatch(text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected PATH[:STRENGTH][:pg=RATIO]")
-    try:
-        strength = float(match["strength"] or 1.0)
-        ratio = None if match["ratio"] is None else float(match["ratio"])
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
-    if not -100.0 <= strength <= 100.0:
-        raise argparse.ArgumentTypeError(f"{text!r}: the strength is {strength}; it must lie between -100 and 100")
-    if ratio is not None and not 0.0 <= ratio <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r}: pg is {ratio}; it must lie between 0 and 1")
     path = Path(match["path"])
     if any(letter in path.stem for letter in "<>:,"):
         raise argparse.ArgumentTypeError(f"{text!r}: a network's file name may not hold any of < > : ,")
-    return LoraFile(path, LoraUse(path.stem, strength, ratio))
+    strength = _within(text, "the strength", match["strength"], -100.0, 100.0)
+    return LoraFile(path, strength, _within(text, "pg", match["ratio"], 0.0, 1.0))
+
+
+def _within(text: str, what: str, number: str | None, low: float, high: float) -> float | None:
+    if number is None:
+        return None
+    try:
+        value = float(number)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {what} is {number!r}; expected a number") from error
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{text!r}: {what} is {number}; it must lie between {low:g} and {high:g}")
+    return value
 
 
 def _count(text: str) -> int:

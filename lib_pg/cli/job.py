@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from lib_pg import __version__
 from lib_pg.cli.errors import UsageError
-from lib_pg.cli.png_text import Parameters, compose, parse
+from lib_pg.cli.png_text import Parameters, PngTextError, compose, parse
 from lib_pg.infotext import from_infotext, to_infotext
 from lib_pg.settings import Settings, SettingsError
 
@@ -84,6 +84,9 @@ def to_text(job: Job, files: Provenance, position: int, guided: bool) -> str:
 
     Args:
         guided: whether guidance ran; its keys are left out where it did not.
+
+    Raises:
+        UsageError: the text would not read back as it is, because of what the prompts hold.
     """
     pairs = {
         "Steps": str(job.steps),
@@ -102,7 +105,10 @@ def to_text(job: Job, files: Provenance, position: int, guided: bool) -> str:
         pairs |= to_infotext(job.settings)
     pairs |= {"Precision": job.dtype, "Version": f"personalization-guidance {__version__}"}
     prompt = " ".join([job.prompt, *(lora.tag() for lora in job.loras)]).strip(" ") if job.loras else job.prompt
-    return compose(prompt, job.negative, pairs)
+    try:
+        return compose(prompt, job.negative, pairs)
+    except PngTextError as error:
+        raise UsageError(str(error)) from error
 
 
 def from_text(text: str) -> tuple[Job, Provenance, int]:
@@ -111,7 +117,10 @@ def from_text(text: str) -> tuple[Job, Provenance, int]:
     Raises:
         UsageError: the text is not one this program can repeat.
     """
-    parameters = parse(text)
+    try:
+        parameters = parse(text)
+    except PngTextError as error:
+        raise UsageError(str(error)) from error
     pairs = parameters.pairs
     position = _whole(pairs, "Batch pos", 0)
     width, height = _size(pairs)
@@ -139,10 +148,16 @@ def from_text(text: str) -> tuple[Job, Provenance, int]:
     return job, _provenance(pairs), position
 
 
-def with_loras(job: Job, given: tuple[LoraUse, ...]) -> Job:
-    """Return the job with the networks that were named on the command line put over its own."""
-    by_name = {lora.name: lora for lora in job.loras} | {lora.name: lora for lora in given}
-    return replace(job, loras=tuple(by_name.values()))
+def with_lora(job: Job, name: str, strength: float | None, own_ratio: float | None) -> Job:
+    """Return the job with a network added, or with what is given (not None) changed where it has it already."""
+    loras = {lora.name: lora for lora in job.loras}
+    had = loras.get(name, LoraUse(name))
+    loras[name] = LoraUse(
+        name,
+        had.strength if strength is None else strength,
+        had.own_ratio if own_ratio is None else own_ratio,
+    )
+    return replace(job, loras=tuple(loras.values()))
 
 
 def _split_loras(parameters: Parameters) -> tuple[str, tuple[LoraUse, ...]]:

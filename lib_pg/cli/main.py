@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 from lib_pg import __version__
 from lib_pg.cli import demo_options, generate_options
@@ -15,7 +17,10 @@ from lib_pg.cli.errors import UsageError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0, 2 for a request that cannot be met, 130 if interrupted."""
     options = _parser().parse_args(arguments)
-    warnings.filterwarnings("ignore", category=FutureWarning)  # of diffusers, for its developers
+    # What the libraries say to their own developers would hide what we say to the user.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for library in ("DIFFUSERS", "TRANSFORMERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
     try:
         return int(options.command(options))
     except UsageError as error:
@@ -26,8 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m lib_pg",
         description="Personalization guidance: pictures that keep a LoRA's subject and follow the prompt.",
     )

@@ -37,7 +37,8 @@ def load_pipeline(checkpoint: Path, config: Path | None, device: str, dtype: str
             else _from_file(checkpoint, config, getattr(torch, dtype))
         )
         pipeline.to(device)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
+        # torch asserts that it was built for the device
         reason = " ".join(str(error).split())
         raise UsageError(f"checkpoint {str(checkpoint)!r} could not be loaded on {device}: {reason[:400]}") from error
     pipeline.safety_checker = None

@@ -61,13 +61,14 @@ def load_network(
     models = models_of(pipeline)
     file = read_network(path)
     matched = match(file, models)
-    if matched.unmatched:
+    if matched.unmatched or matched.unsupported:
         warn(matched.summary())
     parts = {}
     for component, deltas in matched.deltas.items():
         weight = next(models[component].parameters())
         there = {module: delta.to(weight.device, weight.dtype) for module, delta in deltas.items()}
-        parts[component] = ActiveNetwork(file.name, there, strength)
+        if there:
+            parts[component] = ActiveNetwork(file.name, there, strength)
     return Network(file.name, parts, own_ratio, file.metadata)
 
 

@@ -1,0 +1,222 @@
+"""`generate` as a user runs it, on small random pipelines saved to disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers.utils import logging as diffusers_logging
+from PIL import Image, ImageChops
+from safetensors.torch import save_file
+
+from lib_pg.cli.main import main
+from lib_pg.cli.png_text import parse, read_parameters, write_parameters
+from tests.networks import random_kohya_file
+from tests.pipelines import sd_pipeline, sdxl_pipeline
+
+Run = Callable[..., list[Path]]
+FAST = ["--steps", "3", "--seed", "7", "--prompt", "a sks dog"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    diffusers_logging.set_verbosity_error()  # as the program does before it imports diffusers
+    folder = tmp_path_factory.mktemp("models")
+    for name, pipeline in (("sd", sd_pipeline()), ("sdxl", sdxl_pipeline())):
+        pipeline.save_pretrained(folder / name)
+        encoders = {"te1": pipeline.text_encoder, "te2": getattr(pipeline, "text_encoder_2", None)}
+        for lora, seed in (("dog", 0), ("style", 1)):
+            random_kohya_file(folder / f"{name}_{lora}.safetensors", pipeline.unet, **encoders, seed=seed, alpha=1.0)
+    return folder
+
+
+@pytest.fixture
+def run(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def generate(*arguments: str, model: str = "sd", lora: str | None = "dog", strength: str = "") -> list[Path]:
+        chosen = [] if lora is None else ["--lora", f"{models / f'{model}_{lora}.safetensors'}{strength}"]
+        checkpoint = ["--checkpoint", str(models / model), "--out", str(tmp_path / "out")]
+        assert main(["generate", *checkpoint, *chosen, *arguments]) == 0
+        return [Path(line) for line in capsys.readouterr().out.splitlines()]
+
+    return generate
+
+
+def same_pixels(one: Path, other: Path) -> bool:
+    return ImageChops.difference(Image.open(one), Image.open(other)).getbbox() is None
+
+
+@pytest.mark.parametrize("model", ["sd", "sdxl"])
+def test_a_picture_says_how_it_was_made(run: Run, model: str) -> None:
+    (path,) = run(*FAST, "--weak-ratio", "0.4", "--negative", "ugly", model=model, strength=":0.5:pg=0.25")
+    found = parse(read_parameters(path))
+    assert found.prompt == f"a sks dog <lora:{model}_dog:0.5:pg=0.25>"
+    assert found.negative == "ugly"
+    expected = {"Steps": "3", "Seed": "7", "Size": "64x64", "PG mode": "PG", "PG weak ratio": "0.4", "Model": model}
+    assert expected.items() <= found.pairs.items()
+    assert "PG start" not in found.pairs
+    assert str(path.parent) not in read_parameters(path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--weak-ratio", "0.2"],
+        ["--mode", "AG", "--scale", "4.25", "--sampler", "Euler a"],
+        ["--mode", "CFG", "--negative", "ugly, 'blurry': \"bad\"\nSteps: 3"],
+        ["--schedule", "Cosine", "--weak-ratio-end", "0", "--start", "0.3", "--outside", "None"],
+        ["--weak-prompt", "Negative", "--negative", "ugly", "--sampler", "DPM++ 2M SDE"],
+        ["--networks", "sd_dog, other", "--dtype", "bfloat16", "--width", "72", "--height", "56"],
+    ],
+    ids=lambda options: options[0] + options[1],
+)
+def test_a_png_repeats_its_picture_exactly(run: Run, options: list[str]) -> None:
+    (path,) = run(*FAST, *options, strength=":0.9")
+    (again,) = run("--from-png", str(path))
+    assert again != path
+    assert read_parameters(again) == read_parameters(path)
+    assert same_pixels(path, again)
+
+
+def test_one_picture_of_a_batch_is_repeated_alone(run: Run) -> None:
+    pictures = run(*FAST, "--batch", "3", "--sampler", "Euler a")
+    assert [parse(read_parameters(path)).pairs["Seed"] for path in pictures] == ["7", "8", "9"]
+    (again,) = run("--from-png", str(pictures[1]))
+    assert same_pixels(pictures[1], again)
+    assert not same_pixels(pictures[0], again)
+
+
+def test_other_options_change_a_repeated_picture(run: Run) -> None:
+    (path,) = run(*FAST, "--weak-ratio", "0.9")
+    (other,) = run("--from-png", str(path), "--weak-ratio", "0")
+    assert not same_pixels(path, other)
+    assert parse(read_parameters(other)).pairs["PG weak ratio"] == "0"
+    assert parse(read_parameters(other)).pairs["Seed"] == "7"
+
+
+def test_a_plain_picture_is_repeated_without_guidance(run: Run) -> None:
+    (path,) = run(*FAST, "--mode", "CFG")
+    assert not any(key.startswith("PG") for key in parse(read_parameters(path)).pairs)
+    (again,) = run("--from-png", str(path))
+    assert same_pixels(path, again)
+
+
+def test_guidance_that_did_not_run_is_not_claimed(run: Run) -> None:
+    (path,) = run(*FAST, "--scale", "1")
+    assert "PG mode" not in parse(read_parameters(path)).pairs
+
+
+def test_count_makes_more_batches_with_other_seeds(run: Run) -> None:
+    pictures = run(*FAST, "--batch", "2", "--count", "2")
+    assert [parse(read_parameters(path)).pairs["Seed"] for path in pictures] == ["7", "8", "9", "10"]
+    assert len(set(pictures)) == 4
+
+
+def test_without_a_network_it_is_said_what_happens(run: Run, capsys: pytest.CaptureFixture[str], models: Path) -> None:
+    arguments = ["generate", "--checkpoint", str(models / "sd"), "--out", str(models / "out"), *FAST]
+    assert main(arguments) == 0
+    assert "PG is then CFG with a null prompt" in capsys.readouterr().err
+
+
+def test_a_network_of_the_picture_must_be_given_and_be_the_same(
+    run: Run, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = run(*FAST)
+    again = ["generate", "--checkpoint", str(models / "sd"), "--from-png", str(path), "--out", str(path.parent)]
+    assert main(again) == 2
+    assert "'sd_dog'; give its file with --lora" in capsys.readouterr().err
+    other = models / "elsewhere" / "sd_dog.safetensors"
+    other.parent.mkdir(exist_ok=True)
+    other.write_bytes((models / "sd_style.safetensors").read_bytes())
+    assert main([*again, "--lora", str(other)]) == 0
+    assert "'sd_dog' is another file" in capsys.readouterr().err
+
+
+BAD = {
+    "no checkpoint": (["--checkpoint", "missing"], "'missing' does not exist"),
+    "not a checkpoint": (["--checkpoint", "{models}/sd_dog.safetensors"], "for a LoRA use --lora"),
+    "a pickle": (["--checkpoint", "{tmp}/model.ckpt"], "can run code"),
+    "a damaged file": (["--checkpoint", "{tmp}/model.safetensors"], "damaged"),
+    "an empty folder": (["--checkpoint", "{tmp}"], "has no model_index.json"),
+    "a bad config": (["--checkpoint", "{tmp}/single.safetensors", "--config", "{tmp}"], "no folder in diffusers"),
+    "no network": (["--lora", "missing.safetensors"], "missing"),
+    "a network for SDXL": (["--lora", "{models}/sdxl_dog.safetensors"], "does not fit"),
+    "an unknown option": (["--weak-ration", "1"], "--weak-ration"),
+    "omega out of range": (["--weak-ratio", "1.5"], "from 0 to 1"),
+    "omega not a number": (["--weak-ratio", "nan"], "from 0 to 1"),
+    "scale": (["--scale", "nan"], "between 0.0 and 100.0"),
+    "steps": (["--steps", "0"], "between 1 and 1000"),
+    "width": (["--width", "70"], "multiple of 4"),
+    "sampler": (["--sampler", "Eular"], "Eular"),
+    "device": (["--device", "cuda:77"], "cuda:77"),
+    "strength": (["--lora", "x.safetensors:1e9"], "between -100 and 100"),
+    "own ratio": (["--lora", "x.safetensors:1:pg=2"], "between 0 and 1"),
+    "a tag": (["--prompt", "dog <lora:x:1>"], "--lora PATH"),
+    "a prompt that would not read back": (["--prompt", "a\nNegative prompt: b"], "would not read back"),
+    "not a picture": (["--from-png", "{models}/sd_dog.safetensors"], "cannot be read as a PNG"),
+    "a picture without parameters": (["--from-png", "{tmp}/plain.png"], "no generation parameters"),
+    "hostile parameters": (["--from-png", "{tmp}/hostile.png"], "expected a whole number"),
+    "hostile settings": (["--from-png", "{tmp}/settings.png"], "from 0 to 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(
+    case: str, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.ckpt").write_bytes(b"\x80\x04.")
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 64)
+    save_file({"model.diffusion_model.x": torch.zeros(1)}, tmp_path / "single.safetensors")
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    pairs = "Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64"
+    write_parameters(Image.new("RGB", (8, 8)), tmp_path / "hostile.png", f"dog\nSteps: 1e99, {pairs}")
+    write_parameters(Image.new("RGB", (8, 8)), tmp_path / "settings.png", f"dog\nSteps: 3, {pairs}, PG weak ratio: 7")
+    options, message = BAD[case]
+    filled = [option.replace("{models}", str(models)).replace("{tmp}", str(tmp_path)) for option in options]
+    png = [] if "--from-png" in filled else FAST
+    code = _exit_code(["generate", "--checkpoint", str(models / "sd"), "--out", str(tmp_path / "out"), *png, *filled])
+    printed = capsys.readouterr()
+    errors = [line for line in printed.err.splitlines() if line.startswith("error: ")]
+    assert code == 2
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_single_file_without_its_configuration_says_how_to_give_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    file = tmp_path / "model.safetensors"
+    save_file({"model.diffusion_model.x": torch.zeros(1)}, file)
+    assert main(["generate", "--checkpoint", str(file), "--out", str(tmp_path), *FAST]) == 2
+    assert "--config FOLDER" in capsys.readouterr().err
+
+
+def test_help_needs_no_torch_and_names_every_option() -> None:
+    code = """
+import sys
+from lib_pg.cli.main import main
+try:
+    main(["generate", "--help"])
+finally:
+    sys.exit(any(heavy in sys.modules for heavy in ("torch", "diffusers", "numpy")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    for option in ("--checkpoint", "--lora", "--mode", "--weak-ratio", "--schedule", "--outside", "--from-png"):
+        assert option in done.stdout
+    assert "{PG,AG,CFG}" in done.stdout
+
+
+def _exit_code(arguments: list[str]) -> Any:
+    try:
+        return main(arguments)
+    except SystemExit as stop:  # argparse
+        return stop.code
