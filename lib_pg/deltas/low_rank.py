@@ -15,7 +15,7 @@ class LowRank:
 
     Attributes:
         down: (rank, in) for a linear layer; (rank, in, kernel height, kernel width) for a convolution.
-        up: (out, rank).
+        up: (out, rank), of the same dtype and on the same device.
         scale: alpha / rank.
     """
 
@@ -28,6 +28,11 @@ class LowRank:
             raise ValueError(
                 f"low-rank factors do not fit: up is {tuple(self.up.shape)}, down is {tuple(self.down.shape)}; "
                 "expected (out, rank) and (rank, in) or (rank, in, kernel height, kernel width)"
+            )
+        if self.up.dtype != self.down.dtype or self.up.device != self.down.device:
+            raise ValueError(
+                f"low-rank factors differ: up is {self.up.dtype} on {self.up.device}, "
+                f"down is {self.down.dtype} on {self.down.device}; expected the same of both"
             )
 
     @property

@@ -1,0 +1,146 @@
+"""A network's layers on the live layers of loaded models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from lib_pg.deltas import LowRank
+from lib_pg.formats.container import AGAIN
+from lib_pg.formats.errors import NetworkError, counted, listed, printable
+from lib_pg.formats.family import UNKNOWN, family_of_widths
+from lib_pg.formats.keys import UNRECOGNISED, LayerKey, flat_name
+from lib_pg.formats.ldm import ldm_names
+from lib_pg.formats.read import NetworkFile
+
+COMPONENTS = {"unet": "U-Net", "te1": "text encoder", "te2": "second text encoder"}
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """Where a network goes in loaded models.
+
+    Attributes:
+        name: the network's name.
+        deltas: dW by live layer, for each component that was given; empty where the network leaves it alone.
+        unmatched: the file's layers that fit nothing, each with its reason.
+        unsupported: number of layers by kind of network that cannot be scaled.
+    """
+
+    name: str
+    deltas: Mapping[str, Mapping[nn.Module, LowRank]]
+    unmatched: tuple[str, ...]
+    unsupported: Mapping[str, int]
+
+    def summary(self) -> str:
+        """Return one sentence for the user: what was matched, and what was left out and why."""
+        counts = [f"{len(layers)} in the {_called(component)}" for component, layers in self.deltas.items()]
+        total = sum(len(layers) for layers in self.deltas.values())
+        clauses = [f"{printable(self.name)}: {counted(total, 'layer')} matched ({', '.join(counts)})"]
+        if self.unmatched:
+            clauses.append(f"{counted(len(self.unmatched), 'layer')} left out: {listed(self.unmatched)}")
+        for kind, count in self.unsupported.items():
+            why = "unknown names" if kind == UNRECOGNISED else "this kind cannot be scaled yet"
+            clauses.append(f"{counted(count, f'{kind} layer')} left out: {why}")
+        return "; ".join(clauses) + "."
+
+
+def match(network: NetworkFile, models: Mapping[str, nn.Module]) -> Match:
+    """Find the live layer of each layer in a network, reshaping linear and 1 x 1 factors to the layer's kind.
+
+    Args:
+        network: what `read_network` returned.
+        models: all models that are loaded: 'unet' a diffusers UNet2DConditionModel, 'te1' and 'te2' CLIP text
+            models of transformers.
+
+    Raises:
+        NetworkError: no layer fits, or none of the U-Net's (the network is for other models), or two of its
+            layers are one.
+    """
+    indexes = {component: _index(component, model) for component, model in models.items()}
+    deltas: dict[str, dict[nn.Module, LowRank]] = {component: {} for component in models}
+    unmatched = []
+    taken: dict[nn.Module, LayerKey] = {}
+    for key, delta in network.layers.items():
+        module = indexes.get(key.component, {}).get(key.layer)
+        fitted = _absent(key, models) if module is None else _fitted(delta, module)
+        if module is None or isinstance(fitted, str):
+            unmatched.append(f"{printable(str(key))} ({fitted})")
+            continue
+        if module in taken:
+            names = f"{printable(str(taken[module]))} and {printable(str(key))}"
+            raise NetworkError(network.name, f"has two names for one layer, {names}", AGAIN)
+        taken[module] = key
+        deltas[key.component][module] = fitted
+    # A text encoder may fit by chance: SDXL's first is the one of SD 1.x.
+    strange_unet = not deltas.get("unet", True) and any(key.component == "unet" for key in network.layers)
+    if not taken or strange_unet:
+        raise _no_fit(network, indexes.get("unet", {}), unmatched[0])
+    unsupported = {kind: len(layers) for kind, layers in network.unsupported.items()}
+    return Match(network.name, deltas, tuple(unmatched), unsupported)
+
+
+def _index(component: str, model: nn.Module) -> dict[str, nn.Module]:
+    """Return all modules by flat name, those of a U-Net by their original names as well."""
+    modules = dict(model.named_modules())
+    index = {flat_name(component, path): module for path, module in modules.items()}
+    if component == "unet":
+        index.update((flat_name(component, name), modules[path]) for name, path in ldm_names(modules).items())
+    return index
+
+
+def _absent(key: LayerKey, models: Mapping[str, nn.Module]) -> str:
+    if key.component in models:
+        return "the model has no such layer"
+    return f"the model has no {_called(key.component)}"
+
+
+def _called(component: str) -> str:
+    return COMPONENTS.get(component, component)
+
+
+def _fitted(delta: LowRank, module: nn.Module) -> LowRank | str:
+    """Return the delta in the shape of the module's weight, or the reason why it does not fit."""
+    shape = _weight_shape(module)
+    if isinstance(shape, str):
+        return shape
+    down = delta.down
+    if len(shape) == 4 and down.ndim == 2:
+        down = down[:, :, None, None]
+    elif len(shape) == 2 and down.shape[2:] == (1, 1):
+        down = down.flatten(1)
+    if (delta.up.shape[0], *down.shape[1:]) != shape:
+        return f"its shape is {delta.weight_shape}, the model's layer has {shape}"
+    return delta if down is delta.down else LowRank(down, delta.up, delta.scale)
+
+
+def _weight_shape(module: nn.Module) -> tuple[int, ...] | str:
+    """Return the shape of the weight, quantised or not, or why it takes no delta."""
+    if isinstance(module, nn.Linear):
+        return (module.out_features, module.in_features)
+    if not isinstance(module, nn.Conv2d):
+        return f"the model's layer is a {type(module).__name__}, expected a linear layer or a convolution"
+    if module.groups != 1:
+        return f"the model's convolution has {module.groups} groups, expected 1"
+    height, width = module.kernel_size
+    return (module.out_channels, module.in_channels, height, width)
+
+
+def _no_fit(network: NetworkFile, unet: Mapping[str, nn.Module], first: str) -> NetworkError:
+    linears = ((name, layer) for name, layer in unet.items() if isinstance(layer, nn.Linear))
+    own = family_of_widths((name, layer.in_features) for name, layer in linears)
+    problem = f"does not fit the loaded model: it seems to be for {_named(network.family)}"
+    if own != UNKNOWN:
+        problem += f", the loaded model is {own}"
+    advice = "choose a network made for the loaded model"
+    if network.family != UNKNOWN and network.family != own:
+        advice = f"load a model of the {network.family} family, or {advice}"
+    return NetworkError(
+        network.name, f"{problem} (first of {counted(len(network.layers), 'layer')}: {first})", advice
+    )
+
+
+def _named(family: str) -> str:
+    return "an unknown model family" if family == UNKNOWN else family
