@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib_pg.deltas import ActiveNetwork, LowRank
 from lib_pg.deltas.merge import add_networks
@@ -314,8 +316,40 @@ def test_wrong_rows_and_ratios_are_refused() -> None:
 
 
 def test_factors_that_do_not_fit_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"up is torch.float32 on cpu, down is torch.float16"):
+        LowRank(torch.ones(3, 5).half(), torch.ones(4, 3))
     with pytest.raises(ValueError, match=r"up is \(4, 2\), down is \(3, 5\)"):
         LowRank(torch.ones(3, 5), torch.ones(4, 2))
+
+
+@pytest.mark.parametrize("layer", sorted(LAYERS.keys() - {"circular"}))  # which has to be padded by copying
+@pytest.mark.parametrize("networks", [1, 2])
+def test_a_layer_costs_two_more_kernels_a_network_and_no_copy(layer: str, networks: int) -> None:
+    module, x, delta = make(layer)
+    branch = WeakBranch([ActiveNetwork("n", {module: delta})] * networks)
+    branch.set_rows([0, 1], ROWS)
+    branch.set_ratios(OMEGA)
+    with Kernels() as plain:
+        module(x)
+    with branch, Kernels() as guided:
+        module(x)
+    extra = Counter(guided.names) - Counter(plain.names)
+    assert extra.total() == 2 * networks
+    assert not {name for name in extra if "copy" in name or "clone" in name or "cat" in name}
+
+
+class Kernels(TorchDispatchMode):
+    """Collects the names of the operations that compute or copy something; views do neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        is_view = any(output.alias_info and not output.alias_info.is_write for output in function._schema.returns)
+        if not is_view and function._schema.name != "aten::_unsafe_view":
+            self.names.append(function._schema.name)
+        return function(*args, **(kwargs or {}))
 
 
 def test_no_copy_of_the_factors_is_made_where_none_is_needed() -> None:
