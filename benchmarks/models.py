@@ -38,7 +38,9 @@ def sd15_pipeline() -> StableDiffusionPipeline:
         text_encoder=CLIPTextModel(text).eval(),
         tokenizer=byte_tokenizer(),
         unet=unet.eval(),
-        scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+        ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -92,10 +93,14 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Step times of CFG, PG and the alternatives on SD 1.5's U-Net.")
+    parser = argparse.ArgumentParser(
+        description="Step times of CFG, PG and the alternatives on SD 1.5's U-Net."
+    )
     parser.add_argument("--size", type=int, default=256, help="pixels (default: 256)")
     parser.add_argument("--rank", type=int, default=32, help="rank of the LoRA (default: 32)")
-    parser.add_argument("--steps", type=int, default=4, help="sampling steps a turn, the first not counted (default: 4)")
+    parser.add_argument(
+        "--steps", type=int, default=4, help="sampling steps a turn, the first not counted (default: 4)"
+    )
     parser.add_argument("--rounds", type=int, default=8, help="turns of every arm (default: 8)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     parser.add_argument("--json", type=Path, help="also write everything measured there")
@@ -167,7 +172,7 @@ def _step_seconds(pipeline: Any, size: int, steps: int) -> list[float]:
         output_type="latent",
         callback_on_step_end=tick,
     )
-    return [after - before for before, after in zip(ticks, ticks[1:], strict=False)]
+    return [after - before for before, after in pairwise(ticks)]
 
 
 def _ratios(seconds: dict[str, list[float]]) -> dict[str, float]:

@@ -8,7 +8,7 @@ of Itself", NeurIPS 2024. Classifier-free guidance: Ho and Salimans, 2022.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # settings and command lines import this module and need no torch
     from torch import Tensor
@@ -17,8 +17,6 @@ Mode = Literal["PG", "AG", "CFG"]
 WeakPrompt = Literal["Null", "Negative"]
 Schedule = Literal["Constant", "Linear", "Cosine"]
 Conditioning = Literal["null", "negative", "prompt"]
-
-Number = TypeVar("Number", float, "Tensor")
 
 
 def guide(weak: Tensor, strong: Tensor, scale: float) -> Tensor:
@@ -32,19 +30,8 @@ def guide(weak: Tensor, strong: Tensor, scale: float) -> Tensor:
     return weak + scale * (strong - weak)
 
 
-def interpolate(base: Number, fine_tuned: Number, ratio: float) -> Number:
-    """Return theta_w = theta_pre + omega * (theta_ft - theta_pre), the weak model's weights.
-
-    Args:
-        base: theta_pre, a tensor or a number.
-        fine_tuned: theta_ft, of the same shape.
-        ratio: omega in [0, 1]; 0 gives the base model, 1 the fine-tuned one.
-    """
-    return base + ratio * (fine_tuned - base)
-
-
 def weak_conditioning(mode: Mode, weak_prompt: WeakPrompt) -> Conditioning:
-    """Say what the weak rows are conditioned on: the null prompt, the negative prompt or the prompt itself."""
+    """Say what the weak rows read: the null prompt, the negative prompt or the prompt itself."""
     if mode == "AG":
         return "prompt"
     if mode == "PG" and weak_prompt == "Null":
@@ -74,7 +61,7 @@ def weak_ratio_at(step: float, steps: int, schedule: Schedule, first: float, las
 
 
 def is_inside(step: float, steps: int, start: float, end: float) -> bool:
-    """Say whether a sampling step lies in [start, end), as fractions of the sampling steps; end = 1 has the last.
+    """Say whether a sampling step lies in [start, end), fractions of all steps; end = 1 has the last.
 
     Args:
         step: 0 for the first step; fractions lie between two steps.

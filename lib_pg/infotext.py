@@ -22,6 +22,9 @@ def to_infotext(settings: Settings) -> dict[str, str]:
 
     `PG mode` and `PG weak ratio` are always there, others where they differ from their defaults. No value is
     empty, and a number is the shortest text that reads back as the same number.
+
+    AUTOMATIC1111's own reader changes two kinds of text whatever is written: one like `512x768`, which it
+    takes for a size, and one without `,` and `:` that is in double quotes, which it removes.
     """
     if not settings.enabled:
         return {}

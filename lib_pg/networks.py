@@ -78,7 +78,9 @@ def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
         else:
             fixed.append(1.0 if network.is_accelerator else None)
             if network.is_accelerator:
-                notes.append(f"{network.name} looks like an accelerator and is not weakened; name it to weaken it")
+                notes.append(
+                    f"{network.name} looks like an accelerator and is not weakened; name it to weaken it"
+                )
     active = {network.name.casefold() for network in networks}
     notes += [
         f"network {name!r} is to be weakened but is not active; active are: {_listing(networks)}"

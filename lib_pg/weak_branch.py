@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -88,7 +87,7 @@ class WeakBranch:
                 tiles were folded into the batch, has every row k times in a row.
         """
         rows = sorted(set(weak))
-        if rows and not (0 <= rows[0] and rows[-1] < total):
+        if rows and not (rows[0] >= 0 and rows[-1] < total):
             raise ValueError(f"weak rows {rows} are out of range: expected indices in [0, {total})")
         self._run.spans = _spans(rows)
         self._run.total = total
@@ -131,8 +130,8 @@ class _LayerHook:
         fold, rest = divmod(output.shape[0], run.total)
         if rest:
             raise RuntimeError(
-                f"a {type(module).__name__} layer was called with {output.shape[0]} rows, which is no multiple "
-                f"of the {run.total} rows of the model's batch; its weak rows cannot be told"
+                f"a {type(module).__name__} layer was called with {output.shape[0]} rows, which is no "
+                f"multiple of the {run.total} rows of the model's batch; its weak rows cannot be told"
             )
         x = args[0] if args else kwargs["input"]
         self._follow(output)
@@ -148,14 +147,20 @@ class _LayerHook:
         """Keep the factors where the layer computes now: moved and cast once, not at every call."""
         if any(not delta.is_on(output.device, output.dtype) for _, delta in self._deltas):
             # From the originals: a detour through half precision must not cost precision for good.
-            self._deltas = [(index, delta.to(output.device, output.dtype)) for index, delta in self._originals]
+            self._deltas = [
+                (index, delta.to(output.device, output.dtype)) for index, delta in self._originals
+            ]
 
 
 def _check_layer(name: str, module: nn.Module, delta: Delta) -> None:
     if not isinstance(module, (nn.Linear, nn.Conv2d)):
-        raise TypeError(f"network {name!r} adapts a {type(module).__name__}; only Linear and Conv2d can be weakened")
+        raise TypeError(
+            f"network {name!r} adapts a {type(module).__name__}; only Linear and Conv2d can be weakened"
+        )
     if isinstance(module, nn.Conv2d) and module.groups != 1:
-        raise ValueError(f"network {name!r} adapts a convolution of {module.groups} groups; only 1 can be weakened")
+        raise ValueError(
+            f"network {name!r} adapts a convolution of {module.groups} groups; only 1 can be weakened"
+        )
     if isinstance(module, nn.Linear):
         expected: tuple[int, ...] = (module.out_features, module.in_features)
     else:

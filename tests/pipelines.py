@@ -80,7 +80,9 @@ def sdxl_pipeline(dtype: torch.dtype = torch.float32) -> StableDiffusionXLPipeli
     return _ready(pipeline, dtype)
 
 
-def random_network(pipeline: Any, name: str = "subject", seed: int = 1, strength: float = 0.8, **more: Any) -> Network:
+def random_network(
+    pipeline: Any, name: str = "subject", seed: int = 1, strength: float = 0.8, **more: Any
+) -> Network:
     """Return a network on every linear layer and convolution of all models of a pipeline.
 
     It changes outputs by as much as they are large, so that a wrong omega cannot hide.
@@ -116,7 +118,9 @@ def hooks_of(pipeline: Any) -> int:
 
 def weights_of(pipeline: Any) -> list[Tensor]:
     """Return copies of all weights of a pipeline's models."""
-    return [weight.clone() for model in models_of(pipeline).values() for weight in model.state_dict().values()]
+    return [
+        weight.clone() for model in models_of(pipeline).values() for weight in model.state_dict().values()
+    ]
 
 
 def same_bits(first: list[Tensor], second: list[Tensor]) -> bool:

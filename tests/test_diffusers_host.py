@@ -47,7 +47,9 @@ def settings(**controls: Any) -> Settings:
 
 @families
 @pytest.mark.parametrize("batch", [1, 3])
-def test_omega_one_with_the_null_prompt_is_cfg_with_an_empty_negative_bit_for_bit(make: Make, batch: int) -> None:
+def test_omega_one_with_the_null_prompt_is_cfg_with_an_empty_negative_bit_for_bit(
+    make: Make, batch: int
+) -> None:
     pipeline = make()
     networks = [random_network(pipeline)]
     with installed(networks):
@@ -77,11 +79,17 @@ def test_off_changes_no_bit(make: Make, controls: dict[str, Any]) -> None:
 @pytest.mark.parametrize("omega", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("mode", ["PG", "AG"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_weak_rows_equal_explicitly_interpolated_weights(make: Make, omega: float, mode: str, batch: int) -> None:
+def test_weak_rows_equal_explicitly_interpolated_weights(
+    make: Make, omega: float, mode: str, batch: int
+) -> None:
     pipeline = make()
     networks = [random_network(pipeline)]
     reference = _interpolated(make, omega)
-    with installed(networks), guided(pipeline, networks, settings(mode=mode, weak_ratio=omega)), _calls(pipeline) as calls:
+    with (
+        installed(networks),
+        guided(pipeline, networks, settings(mode=mode, weak_ratio=omega)),
+        _calls(pipeline) as calls,
+    ):
         sample(pipeline, batch=batch, negative_prompt=NEGATIVE)
     null = _null_prompt(reference)
     for call in calls:
@@ -92,7 +100,7 @@ def test_weak_rows_equal_explicitly_interpolated_weights(make: Make, omega: floa
 
 @families
 def test_the_whole_run_is_the_formula_of_the_paper(make: Make) -> None:
-    """Two models side by side, each with weights of its own, combined as equation D = D_w + s (D_ft - D_w)."""
+    """Two models side by side, each with its own weights: D = D_w + s (D_ft - D_w)."""
     omega, scale = 0.4, 3.0
     pipeline, brute = make(), make()
     networks = [random_network(pipeline)]
@@ -132,7 +140,11 @@ def test_bfloat16_stays_within_the_rounding_of_a_merge(make: Make) -> None:
     exact = _interpolated(make, omega)
     pipeline, remerged = make(torch.bfloat16), _interpolated(make, omega, torch.bfloat16)
     networks = [random_network(pipeline)]
-    with installed(networks), guided(pipeline, networks, settings(mode="AG", weak_ratio=omega)), _calls(pipeline) as calls:
+    with (
+        installed(networks),
+        guided(pipeline, networks, settings(mode="AG", weak_ratio=omega)),
+        _calls(pipeline) as calls,
+    ):
         sample(pipeline)
     call = calls[0]
     truth = _forward(exact, call, slice(0, 1), None)
@@ -154,7 +166,7 @@ def test_bfloat16_stays_within_the_rounding_of_a_merge(make: Make) -> None:
     ],
 )
 def test_the_schedule_follows_noise_levels_with_every_scheduler(scheduler: Any) -> None:
-    """omega depends on the noise level alone: both calls of a second-order step at one level have the same."""
+    """omega depends on the noise level alone: both calls of a second-order step there have the same."""
     controls = {"schedule": "Linear", "weak_ratio": 0.9, "weak_ratio_end": 0.1}
     pipeline = sd_pipeline()
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)

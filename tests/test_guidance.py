@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_pg.guidance import guide, interpolate, is_inside, weak_conditioning, weak_ratio_at
+from lib_pg.guidance import guide, is_inside, weak_conditioning, weak_ratio_at
 
 ratios = st.floats(0.0, 1.0)
 steps = st.integers(1, 200)
@@ -18,12 +20,6 @@ def test_guide_extrapolates_from_the_weak_to_the_strong_prediction() -> None:
     assert torch.equal(guide(weak, strong, 0.0), weak)
     assert torch.equal(guide(weak, strong, 1.0), strong)
     assert torch.equal(guide(weak, strong, 7.5), torch.tensor([16.0, 13.0]))
-
-
-def test_interpolate_goes_from_the_base_to_the_fine_tune() -> None:
-    assert interpolate(2.0, 4.0, 0.0) == 2.0
-    assert interpolate(2.0, 4.0, 1.0) == 4.0
-    assert torch.equal(interpolate(torch.zeros(2), torch.ones(2), 0.25), torch.full((2,), 0.25))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +50,7 @@ def test_schedules_are_monotonic_and_stay_between_their_ends(
 ) -> None:
     values = [weak_ratio_at(step, count, schedule, first, last) for step in range(count)]  # type: ignore[arg-type]
     assert all(min(first, last) - 1e-12 <= value <= max(first, last) + 1e-12 for value in values)
-    signs = [(b - a) * (last - first) >= -1e-12 for a, b in zip(values, values[1:], strict=False)]
+    signs = [(b - a) * (last - first) >= -1e-12 for a, b in pairwise(values)]
     assert all(signs)
 
 

@@ -28,7 +28,9 @@ def test_a_ratio_of_its_own_wins_over_slider_and_list() -> None:
 
 
 def test_the_list_names_those_to_weaken_whatever_their_case() -> None:
-    decided = plan(Settings(enabled=True, networks="DOG, lcm"), [network("dog"), network("style"), network("lcm")])
+    decided = plan(
+        Settings(enabled=True, networks="DOG, lcm"), [network("dog"), network("style"), network("lcm")]
+    )
     assert decided.ratios(0.5) == (0.5, 1.0, 0.5)
     assert decided.notes == ()
 

@@ -295,7 +295,12 @@ def test_another_branch_on_the_same_layer_is_refused() -> None:
     [
         (nn.LayerNorm(4), LowRank(torch.ones(1, 4), torch.ones(4, 1)), TypeError, "LayerNorm"),
         (nn.Linear(4, 5), LowRank(torch.ones(1, 4), torch.ones(4, 1)), ValueError, r"\(4, 4\).*\(5, 4\)"),
-        (nn.Conv2d(4, 4, 1, groups=2), LowRank(torch.ones(1, 2, 1, 1), torch.ones(4, 1)), ValueError, "2 gro"),
+        (
+            nn.Conv2d(4, 4, 1, groups=2),
+            LowRank(torch.ones(1, 2, 1, 1), torch.ones(4, 1)),
+            ValueError,
+            "2 gro",
+        ),
         (nn.Conv2d(4, 4, 3), LowRank(torch.ones(1, 4, 1, 1), torch.ones(4, 1)), ValueError, "another model"),
     ],
 )
@@ -346,7 +351,9 @@ class Kernels(TorchDispatchMode):
         self.names: list[str] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        is_view = any(output.alias_info and not output.alias_info.is_write for output in function._schema.returns)
+        is_view = any(
+            output.alias_info and not output.alias_info.is_write for output in function._schema.returns
+        )
         if not is_view and function._schema.name != "aten::_unsafe_view":
             self.names.append(function._schema.name)
         return function(*args, **(kwargs or {}))

@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -55,7 +56,9 @@ def demo(options: argparse.Namespace) -> int:
         bar.update()
         rows = []
         for prompt in PROMPTS:
-            rows.append((prompt, [_advance(bar, bench.pictures(prompt, arm, name)) for name, arm in ARMS.items()]))
+            rows.append(
+                (prompt, [_advance(bar, bench.pictures(prompt, arm, name)) for name, arm in ARMS.items()])
+            )
         strip = [_advance(bar, bench.pictures(PROMPTS[0], _at(ratio))) for ratio in STRIP]
     sheet = _sheet(rows, strip, options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +94,7 @@ class _Bench:
                 generator=generators,
                 callback_on_step_end=tick,
             ).images
-        self.seconds.setdefault(name, []).extend(after - before for before, after in zip(ticks, ticks[1:], strict=False))
+        self.seconds.setdefault(name, []).extend(after - before for before, after in pairwise(ticks))
         return list(images)
 
 
@@ -106,7 +109,10 @@ def _advance(bar: Any, pictures: list[Image.Image]) -> list[Image.Image]:
 
 def _sheet(rows: Sequence[Any], strip: Sequence[Sequence[Image.Image]], seed: int) -> Image.Image:
     subject = Image.open(BUNDLED / "subject.png")
-    learned = [subject.crop((x, 0, x + subject.height, subject.height)) for x in range(0, subject.width, subject.height)]
+    learned = [
+        subject.crop((x, 0, x + subject.height, subject.height))
+        for x in range(0, subject.width, subject.height)
+    ]
     return draw_sheet(
         f"Personalization guidance on the bundled tiny model: CFG scale {SCALE:g}, {STEPS} steps",
         [
@@ -118,7 +124,7 @@ def _sheet(rows: Sequence[Any], strip: Sequence[Sequence[Image.Image]], seed: in
                 rows,
             ),
             Block(
-                f"PG over the weak ratio, from the base model (0) to CFG with a null prompt (1): {PROMPTS[0]}",
+                f"PG over the weak ratio: 0 is the base model, 1 is CFG with a null prompt; {PROMPTS[0]}",
                 [f"{ratio:g}" for ratio in STRIP],
                 [
                     (f"seed {seed + index}", [[pictures[index]] for pictures in strip])
@@ -137,5 +143,7 @@ def _table(seconds: dict[str, list[float]]) -> str:
     for name in ARMS:
         step = median(seconds[name])
         lines.append(f"{name:6}{step * 1000:10.1f}{step / cfg:8.2f}x")
-    lines.append("So small a U-Net spends its time on overhead; benchmarks/step_time.py measures a real one's size.")
+    lines.append(
+        "So small a U-Net spends its time on overhead; benchmarks/step_time.py measures a real one's size."
+    )
     return "\n".join(lines)

@@ -12,12 +12,16 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "demo",
         help="compare CFG, AG and PG on the bundled tiny model, on a CPU in under a minute",
-        description="Ask the bundled personalised model for its subject where it was never seen, with CFG, AG and PG; "
-        "write a labelled comparison as a PNG and print step times.",
+        description="Ask the bundled personalised model for its subject where it was never seen, with CFG, "
+        "AG and PG; write a labelled comparison as a PNG and print step times.",
     )
     parser.set_defaults(command=_run)
-    parser.add_argument("--out", type=Path, default=Path("outputs/demo.png"), metavar="PNG", help="default: outputs/demo.png")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first picture of every cell (default: 0)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("outputs/demo.png"), metavar="PNG", help="default: outputs/demo.png"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first picture of every cell (default: 0)"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:

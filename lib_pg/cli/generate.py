@@ -6,7 +6,7 @@ import argparse
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -76,7 +76,7 @@ def _run(
 
 
 def _job(options: argparse.Namespace) -> tuple[Job, Provenance | None, int | None]:
-    """Return the job, and where it comes from a picture what that says of its files and its place in the batch."""
+    """Return the job and, where it comes from a picture, that picture's files and place in its batch."""
     job, wanted, position = Job(seed=secrets.randbelow(2**32)), None, None
     if options.from_png is not None:
         try:
@@ -85,7 +85,9 @@ def _job(options: argparse.Namespace) -> tuple[Job, Provenance | None, int | Non
             raise UsageError(str(error)) from error
     job = job_from(options, job)
     if position is not None and position >= job.batch:
-        raise UsageError(f"the picture was number {position + 1} of its batch; --batch {job.batch} is too small")
+        raise UsageError(
+            f"the picture was number {position + 1} of its batch; --batch {job.batch} is too small"
+        )
     for lora in options.lora:
         job = with_lora(job, lora.name, lora.strength, lora.own_ratio)
     return job, wanted, position
@@ -106,7 +108,9 @@ def _networks(job: Job, given: Sequence[LoraFile], pipeline: Any) -> list[Networ
     networks = []
     for use in job.loras:
         if use.name not in paths:
-            raise UsageError(f"the picture was made with network {use.name!r}; give its file with --lora PATH")
+            raise UsageError(
+                f"the picture was made with network {use.name!r}; give its file with --lora PATH"
+            )
         try:
             networks.append(load_network(pipeline, paths[use.name], use.strength, use.own_ratio, _warn))
         except NetworkError as error:

@@ -18,8 +18,29 @@ BUNDLED_PIPELINE = BUNDLED / "pipeline"
 BUNDLED_LORA = BUNDLED / "sks_star.safetensors"
 
 # Hires fix, the choice of networks by name in a prompt and full fine-tunes belong to WebUIs.
-_SETTINGS_HERE = ("mode", "weak_ratio", "weak_prompt", "schedule", "weak_ratio_end", "start", "end", "outside", "networks")
-_JOB_OPTIONS = ("prompt", "negative", "steps", "sampler", "scale", "seed", "width", "height", "batch", "dtype")
+_SETTINGS_HERE = (
+    "mode",
+    "weak_ratio",
+    "weak_prompt",
+    "schedule",
+    "weak_ratio_end",
+    "start",
+    "end",
+    "outside",
+    "networks",
+)
+_JOB_OPTIONS = (
+    "prompt",
+    "negative",
+    "steps",
+    "sampler",
+    "scale",
+    "seed",
+    "width",
+    "height",
+    "batch",
+    "dtype",
+)
 _LORA = re.compile(r"(?P<path>.+?)(?::(?P<strength>[-+.\d][-+.\deE]*))?(?::pg=(?P<ratio>[^:]*))?")
 
 
@@ -41,15 +62,15 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "generate",
         help="make pictures from a checkpoint and LoRA files",
-        description="Make pictures with personalization guidance. PNGs carry their parameters as WebUIs write them.",
-        epilog="example: python -m lib_pg generate --checkpoint sd15.safetensors --lora sks_dog.safetensors:0.9 "
+        description="Make pictures with personalization guidance. PNGs carry their parameters as in WebUIs.",
+        epilog="example: python -m lib_pg generate --checkpoint sd15.safetensors --lora dog.safetensors:0.9 "
         '--prompt "a sks dog on a beach" --weak-ratio 0.6 --scale 7.5',
     )
     parser.set_defaults(command=_run)
     files = parser.add_argument_group("files")
     files.add_argument(
         "--checkpoint", type=Path, default=BUNDLED_PIPELINE, metavar="PATH",
-        help="diffusers folder or .safetensors file of SD 1.x, SD 2.x or SDXL (default: the bundled tiny model)",
+        help="SD 1.x, SD 2.x or SDXL: diffusers folder or .safetensors file (default: a bundled tiny model)",
     )  # fmt: skip
     files.add_argument(
         "--config", type=Path, metavar="FOLDER",
@@ -59,10 +80,12 @@ def add_command(commands: Any) -> None:
         "--lora", type=_lora, action="append", default=[], metavar="PATH[:STRENGTH][:pg=RATIO]",
         help="LoRA file, its strength (default 1) and its own weak ratio; may be given more than once",
     )  # fmt: skip
-    files.add_argument("--out", type=Path, default=Path("outputs"), metavar="FOLDER", help="where PNGs go (default: outputs)")
+    files.add_argument(
+        "--out", type=Path, default=Path("outputs"), metavar="FOLDER", help="where PNGs go (default: outputs)"
+    )
     files.add_argument(
         "--from-png", type=Path, metavar="PNG",
-        help="repeat the picture of a PNG made here; give its checkpoint and networks, other options change it",
+        help="repeat the picture of this PNG; give its checkpoint and networks, other options change it",
     )  # fmt: skip
     _add_job_options(parser.add_argument_group("picture"))
     guidance = parser.add_argument_group("guidance")
@@ -89,18 +112,20 @@ def job_from(options: argparse.Namespace, base: Job) -> Job:
 
 def _add_job_options(group: Any) -> None:
     group.add_argument("--prompt", help="what to draw")
-    group.add_argument("--negative", metavar="PROMPT", help="negative prompt; used by CFG and by --weak-prompt Negative")
+    group.add_argument(
+        "--negative", metavar="PROMPT", help="negative prompt; used by CFG and by --weak-prompt Negative"
+    )
     group.add_argument("--scale", type=float, help=f"CFG scale s, 0 to 100 (default: {Job.scale})")
     group.add_argument("--steps", type=int, help=f"sampling steps, 1 to 1000 (default: {Job.steps})")
-    group.add_argument("--sampler", choices=SAMPLERS, metavar="NAME", help=f"{', '.join(SAMPLERS)} (default: {Job.sampler})")
+    group.add_argument(
+        "--sampler", choices=SAMPLERS, metavar="NAME", help=f"{', '.join(SAMPLERS)} (default: {Job.sampler})"
+    )
     group.add_argument("--seed", type=int, help="seed of the first picture (default: a random one)")
     group.add_argument("--width", type=int, metavar="PIXELS", help="default: the model's own")
     group.add_argument("--height", type=int, metavar="PIXELS", help="default: the model's own")
     group.add_argument("--batch", type=int, help="pictures made at once, 1 to 64 (default: 1)")
     group.add_argument("--count", type=_count, default=1, help="batches made one after another (default: 1)")
-    group.add_argument(
-        "--dtype", choices=DTYPES, help=f"precision (default: {Job.dtype})"
-    )
+    group.add_argument("--dtype", choices=DTYPES, help=f"precision (default: {Job.dtype})")
     group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
 
 
@@ -136,7 +161,9 @@ def _within(text: str, what: str, number: str | None, low: float, high: float) -
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {what} is {number!r}; expected a number") from error
     if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"{text!r}: {what} is {number}; it must lie between {low:g} and {high:g}")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: {what} is {number}; it must lie between {low:g} and {high:g}"
+        )
     return value
 
 

@@ -16,6 +16,8 @@ _LORA_TAGS = re.compile(r"(?: ?<lora:[^<>]*>)+$")
 _LORA_TAG = re.compile(r"<lora:([^<>:]+):([^<>:]+)(?::pg=([^<>:]+))?>")
 _MAX_LORAS = 100
 
+_GUIDED = Settings(enabled=True)
+
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -53,7 +55,7 @@ class Job:
     height: int | None = None
     batch: int = 1
     dtype: str = "float32"
-    settings: Settings = Settings(enabled=True)
+    settings: Settings = _GUIDED
     loras: tuple[LoraUse, ...] = ()
 
     def __post_init__(self) -> None:
@@ -67,7 +69,9 @@ class Job:
         if self.dtype not in DTYPES:
             raise UsageError(f"precision is {self.dtype!r}; it must be one of {', '.join(DTYPES)}")
         if "<lora:" in self.prompt:
-            raise UsageError("the prompt holds <lora:...>; here networks are given with --lora PATH[:strength]")
+            raise UsageError(
+                "the prompt holds <lora:...>; here networks are given with --lora PATH[:strength]"
+            )
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,9 @@ def to_text(job: Job, files: Provenance, position: int, guided: bool) -> str:
     if guided:
         pairs |= to_infotext(job.settings)
     pairs |= {"Precision": job.dtype, "Version": f"personalization-guidance {__version__}"}
-    prompt = " ".join([job.prompt, *(lora.tag() for lora in job.loras)]).strip(" ") if job.loras else job.prompt
+    prompt = (
+        " ".join([job.prompt, *(lora.tag() for lora in job.loras)]).strip(" ") if job.loras else job.prompt
+    )
     try:
         return compose(prompt, job.negative, pairs)
     except PngTextError as error:
@@ -149,7 +155,7 @@ def from_text(text: str) -> tuple[Job, Provenance, int]:
 
 
 def with_lora(job: Job, name: str, strength: float | None, own_ratio: float | None) -> Job:
-    """Return the job with a network added, or with what is given (not None) changed where it has it already."""
+    """Return the job with a network added or, where it has it, with what is given (not None) changed."""
     loras = {lora.name: lora for lora in job.loras}
     had = loras.get(name, LoraUse(name))
     loras[name] = LoraUse(

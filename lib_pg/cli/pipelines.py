@@ -29,7 +29,9 @@ def load_pipeline(checkpoint: Path, config: Path | None, device: str, dtype: str
     import torch
 
     if not checkpoint.exists():
-        raise UsageError(f"checkpoint {str(checkpoint)!r} does not exist; give a diffusers folder or a .safetensors file")
+        raise UsageError(
+            f"checkpoint {str(checkpoint)!r} does not exist; give a diffusers folder or a .safetensors file"
+        )
     try:
         pipeline = (
             _from_folder(checkpoint, getattr(torch, dtype))
@@ -40,13 +42,15 @@ def load_pipeline(checkpoint: Path, config: Path | None, device: str, dtype: str
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
         # torch asserts that it was built for the device
         reason = " ".join(str(error).split())
-        raise UsageError(f"checkpoint {str(checkpoint)!r} could not be loaded on {device}: {reason[:400]}") from error
+        raise UsageError(
+            f"checkpoint {str(checkpoint)!r} could not be loaded on {device}: {reason[:400]}"
+        ) from error
     pipeline.safety_checker = None
     return pipeline
 
 
 def fingerprint(path: Path) -> str:
-    """Return the first ten digits of the SHA-256 of a file, or of all weights in a folder: WebUIs' short hash."""
+    """Return WebUIs' short hash, ten digits of the SHA-256, of a file or of all weights in a folder."""
     digest = hashlib.sha256()
     files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
     for file in files:
@@ -76,7 +80,9 @@ def _from_file(file: Path, config: Path | None, dtype: Any) -> Any:
     import diffusers
 
     if config is not None and not (config / "model_index.json").is_file():
-        raise UsageError(f"--config {str(config)!r} is no folder in diffusers format: it has no model_index.json")
+        raise UsageError(
+            f"--config {str(config)!r} is no folder in diffusers format: it has no model_index.json"
+        )
     keys = _tensor_names(file)
     is_sdxl = any(key.startswith("conditioner.embedders.1.") for key in keys)
     if not is_sdxl and not any(key.startswith("model.diffusion_model.") for key in keys):
@@ -89,8 +95,9 @@ def _from_file(file: Path, config: Path | None, dtype: Any) -> Any:
         if config is not None:
             raise
         raise UsageError(
-            f"the configuration for {file.name} is not on this machine and could not be fetched; give it with "
-            f"--config FOLDER: any {_CLASSES[pipeline.__name__]} model in diffusers format, its weights are not read"
+            f"the configuration for {file.name} is not on this machine and could not be fetched; give it "
+            f"with --config FOLDER: any {_CLASSES[pipeline.__name__]} model in diffusers format, "
+            "its weights are not read"
         ) from error
 
 
@@ -98,7 +105,9 @@ def _tensor_names(file: Path) -> list[str]:
     from safetensors import SafetensorError, safe_open
 
     if file.suffix != ".safetensors":
-        raise UsageError(f"checkpoint {file.name} is no .safetensors file; other formats can run code when read")
+        raise UsageError(
+            f"checkpoint {file.name} is no .safetensors file; other formats can run code when read"
+        )
     try:
         with safe_open(str(file), framework="pt") as content:
             return list(content.keys())

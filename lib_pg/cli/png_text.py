@@ -79,7 +79,7 @@ def compose(prompt: str, negative: str, pairs: Mapping[str, str]) -> str:
 
 
 def parse(text: str) -> Parameters:
-    """Take a text apart, as the WebUI does; what is not a pair in the last line is ignored.
+    """Take a text apart, as the WebUI does; what is no pair with a value in the last line is ignored.
 
     Raises:
         PngTextError: over 1 MiB.
@@ -90,7 +90,7 @@ def parse(text: str) -> Parameters:
     if len(pairs) < _LEAST_PAIRS:
         pairs, head = [], text.rstrip()
     prompt, negative = _prompts(head)
-    return Parameters(prompt, negative, dict(pairs))
+    return Parameters(prompt, negative, {key: _unquoted(value) for key, value in pairs if value})
 
 
 def write_parameters(image: Image.Image, path: str | os.PathLike[str], text: str) -> None:
@@ -138,7 +138,7 @@ def read_parameters(path: str | os.PathLike[str]) -> str:
 def _pairs(line: str) -> Iterator[tuple[str, str]]:
     for match in _PAIR.finditer(line):
         if match[1]:
-            yield match[1].strip(), _unquoted(match[2].strip())
+            yield match[1].strip(), match[2].strip()
 
 
 def _prompts(head: str) -> tuple[str, str]:
@@ -195,6 +195,6 @@ def _what_differs(found: Parameters, prompt: str, pairs: Mapping[str, str]) -> s
         return "the last line of the prompt would read back as parameters; add parameters or another line"
     which = "prompt" if found.prompt != prompt else "negative prompt"
     return (
-        f"the {which} would not read back; no line may start with {_NEGATIVE!r} or end with a carriage return; "
+        f"the {which} would not read back; no line may start with {_NEGATIVE!r} or end in a carriage return; "
         "without parameters the last may not end with white space"
     )

@@ -26,7 +26,8 @@ class LowRank:
     def __post_init__(self) -> None:
         if self.up.ndim != 2 or self.down.ndim not in (2, 4) or self.up.shape[1] != self.down.shape[0]:
             raise ValueError(
-                f"low-rank factors do not fit: up is {tuple(self.up.shape)}, down is {tuple(self.down.shape)}; "
+                f"low-rank factors do not fit: up is {tuple(self.up.shape)}, "
+                f"down is {tuple(self.down.shape)}; "
                 "expected (out, rank) and (rank, in) or (rank, in, kernel height, kernel width)"
             )
         if self.up.dtype != self.down.dtype or self.up.device != self.down.device:

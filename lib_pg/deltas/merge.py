@@ -1,4 +1,4 @@
-"""Deltas written into weights, and taken out again bit for bit: how a program without a host has a network."""
+"""Deltas written into weights, and taken out again bit for bit: networks where there is no host."""
 
 from __future__ import annotations
 

@@ -30,6 +30,8 @@ from lib_pg.weak_branch import WeakBranch
 
 Warn = Callable[[str], None]
 
+_log = logging.getLogger(__name__).warning
+
 
 @dataclass(frozen=True, eq=False)
 class EncodedPrompt:
@@ -44,7 +46,7 @@ def load_network(
     path: Path,
     strength: float = 1.0,
     own_ratio: float | None = None,
-    warn: Warn = logging.getLogger(__name__).warning,
+    warn: Warn = _log,
 ) -> Network:
     """Read a LoRA file for a pipeline's models; nothing is changed yet.
 
@@ -94,7 +96,7 @@ def guided(
     pipeline: Any,
     networks: Sequence[Network],
     settings: Settings,
-    warn: Warn = logging.getLogger(__name__).warning,
+    warn: Warn = _log,
 ) -> Iterator[GuidedRun[EncodedPrompt]]:
     """Guide every call of `pipeline` in the block; afterwards no hook is left.
 

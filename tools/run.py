@@ -1,0 +1,103 @@
+"""Set up a private environment in .venv, once, and run a job in it: demo, test or bench.
+
+    python tools/run.py demo [arguments for the job]
+
+Needs Python 3.10 or later and nothing else. It is written for older versions too, so that these can say so.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON_VERSION = " ".join(sys.version.split())
+# Written last, so that a set-up that broke off is never taken for a whole one.
+STAMP = VENV / "set-up-with"
+
+# What each job needs, and its commands as arguments of Python.
+JOBS = {
+    "demo": ("requirements.txt", [["-m", "lib_pg", "demo"]]),
+    "bench": ("requirements.txt", [["-m", "benchmarks.step_time"]]),
+    "test": (
+        "requirements-test.txt",
+        [["-m", "ruff", "check"], ["-m", "ruff", "format", "--check"], ["-m", "mypy"], ["-m", "pytest"]],
+    ),
+}
+
+
+def main(arguments):
+    """Run the job named first and return its exit code; what follows goes to its last command."""
+    if not arguments or arguments[0] not in JOBS:
+        return complain(f"usage: python tools/run.py {'|'.join(JOBS)} [arguments]")
+    trouble = missing()
+    if trouble:
+        return complain(trouble)
+    requirements, commands = JOBS[arguments[0]]
+    try:
+        set_up(requirements)
+        for number, command in enumerate(commands, 1):
+            more = arguments[1:] if number == len(commands) else []
+            code = subprocess.call([str(python())] + command + more, cwd=str(ROOT))  # noqa: RUF005
+            if code:
+                return code
+    except subprocess.CalledProcessError:
+        return complain("the set-up failed, see above; run this again to repeat it")
+    except OSError as error:
+        return complain(f"the set-up failed: {error}")
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def missing():
+    """Return what this Python lacks, and what to do, in one line; empty where it lacks nothing."""
+    if sys.version_info < (3, 10):  # noqa: UP036
+        return f"Python 3.10 or later is needed, this is {sys.version.split()[0]}; run a later one"
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError as error:
+        return f"this Python has no module {error.name}; on Debian or Ubuntu: apt install python3-venv"
+    return ""
+
+
+def set_up(requirements):
+    """Make .venv and install `requirements`, unless that is done for this Python and these versions."""
+    made_with = STAMP.read_text("utf-8") if STAMP.is_file() and python().exists() else ""
+    # The packages for tests include all others.
+    if made_with in (wanted(requirements), wanted("requirements-test.txt")):
+        return
+    print(f"setting up {VENV} with {requirements}; this is done once", flush=True)
+    if made_with.splitlines()[:1] == [PYTHON_VERSION]:
+        STAMP.unlink()
+    else:
+        if VENV.exists():
+            shutil.rmtree(str(VENV))
+        subprocess.check_call([sys.executable, "-m", "venv", str(VENV)])
+    pip = [str(python()), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    subprocess.check_call([*pip, "install", "-r", str(ROOT / requirements)])
+    STAMP.write_text(wanted(requirements), "utf-8")
+
+
+def wanted(requirements):
+    """Return all that an environment for `requirements` depends on, the version of Python first."""
+    names = sorted({requirements, "requirements.txt"})
+    return "\n".join([PYTHON_VERSION] + [(ROOT / name).read_text("utf-8") for name in names])
+
+
+def python():
+    """Return the interpreter in .venv."""
+    return VENV / "Scripts" / "python.exe" if os.name == "nt" else VENV / "bin" / "python"
+
+
+def complain(message):
+    """Print one line to the error output and return the exit code for it."""
+    print(message, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
