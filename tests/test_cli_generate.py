@@ -159,7 +159,7 @@ def test_a_network_of_the_picture_must_be_given_and_be_the_same(
 
 BAD = {
     "no checkpoint": (["--checkpoint", "missing"], "'missing' does not exist"),
-    "not a checkpoint": (["--checkpoint", "{models}/sd_dog.safetensors"], "for a LoRA use --lora"),
+    "not a checkpoint": (["--checkpoint", "{models}/sd_dog.safetensors"], "a LoRA is given with --lora"),
     "a pickle": (["--checkpoint", "{tmp}/model.ckpt"], "can run code"),
     "a damaged file": (["--checkpoint", "{tmp}/model.safetensors"], "damaged"),
     "an empty folder": (["--checkpoint", "{tmp}"], "has no model_index.json"),
@@ -191,7 +191,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(
 ) -> None:
     (tmp_path / "model.ckpt").write_bytes(b"\x80\x04.")
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 64)
-    save_file({"model.diffusion_model.x": torch.zeros(1)}, tmp_path / "single.safetensors")
+    save_file({"cond_stage_model.transformer.x": torch.zeros(1)}, tmp_path / "single.safetensors")
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
     pairs = "Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64"
     write_parameters(Image.new("RGB", (8, 8)), tmp_path / "hostile.png", f"dog\nSteps: 1e99, {pairs}")
@@ -219,7 +219,7 @@ def test_a_single_file_without_its_configuration_says_how_to_give_it(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     file = tmp_path / "model.safetensors"
-    save_file({"model.diffusion_model.x": torch.zeros(1)}, file)
+    save_file({"cond_stage_model.transformer.x": torch.zeros(1)}, file)
     assert main(["generate", "--checkpoint", str(file), "--out", str(tmp_path), *FAST]) == 2
     assert "--config FOLDER" in capsys.readouterr().err
 

@@ -9,7 +9,13 @@ from typing import Any
 
 from lib_pg.cli.errors import UsageError
 
-_CLASSES = {"StableDiffusionPipeline": "SD 1.x / 2.x", "StableDiffusionXLPipeline": "SDXL"}
+_CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+# What single files name their first text encoder's tensors, by model family.
+_FAMILIES = {
+    "conditioner.embedders.1.": "SDXL",
+    "cond_stage_model.model.": "SD 2.x",
+    "cond_stage_model.transformer.": "SD 1.x",
+}
 _MAX_INDEX_BYTES = 1 << 20
 
 
@@ -83,11 +89,8 @@ def _from_file(file: Path, config: Path | None, dtype: Any) -> Any:
         raise UsageError(
             f"--config {str(config)!r} is no folder in diffusers format: it has no model_index.json"
         )
-    keys = _tensor_names(file)
-    is_sdxl = any(key.startswith("conditioner.embedders.1.") for key in keys)
-    if not is_sdxl and not any(key.startswith("model.diffusion_model.") for key in keys):
-        raise UsageError(f"{file.name} is no Stable Diffusion checkpoint; for a LoRA use --lora {file.name}")
-    pipeline = diffusers.StableDiffusionXLPipeline if is_sdxl else diffusers.StableDiffusionPipeline
+    family = _family(file)
+    pipeline = getattr(diffusers, _CLASSES[family == "SDXL"])
     source = {"config": str(config), "local_files_only": True} if config else {}
     try:
         return pipeline.from_single_file(str(file), torch_dtype=dtype, **source)
@@ -96,9 +99,20 @@ def _from_file(file: Path, config: Path | None, dtype: Any) -> Any:
             raise
         raise UsageError(
             f"the configuration for {file.name} is not on this machine and could not be fetched; give it "
-            f"with --config FOLDER: any {_CLASSES[pipeline.__name__]} model in diffusers format, "
+            f"with --config FOLDER: any {family} model in diffusers format, "
             "its weights are not read"
         ) from error
+
+
+def _family(file: Path) -> str:
+    """Return the model family of a single file, told by its tensors' names."""
+    names = _tensor_names(file)
+    for prefix, family in _FAMILIES.items():
+        if any(name.startswith(prefix) for name in names):
+            return family
+    raise UsageError(
+        f"{file.name} is no whole SD 1.x, SD 2.x or SDXL checkpoint; a LoRA is given with --lora {file.name}"
+    )
 
 
 def _tensor_names(file: Path) -> list[str]:
