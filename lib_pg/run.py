@@ -17,7 +17,7 @@ Prompt = TypeVar("Prompt")
 
 @dataclass(frozen=True)
 class Call(Generic[Prompt]):
-    """What one call of the U-Net is to be.
+    """What one evaluation of the host's model is to be.
 
     Attributes:
         weak_rows: rows that form the weak branch; empty where the host's own branch stays as it is.
@@ -57,6 +57,8 @@ class GuidedRun(Generic[Prompt]):
         self._in_unet = [index for index, network in enumerate(networks) if "unet" in network.parts]
         self._in_text = [index for index, network in enumerate(networks) if network.parts.keys() - {"unet"}]
         self._null_prompts: dict[tuple[float, ...], Prompt] = {}
+        self._call: Call[Prompt] = Call()
+        self._rows_done = 0
 
     def __enter__(self) -> GuidedRun[Prompt]:
         if self._active:
@@ -78,15 +80,30 @@ class GuidedRun(Generic[Prompt]):
         return settings.schedule != "Constant" or settings.start > 0.0 or settings.end < 1.0
 
     def next_call(self, step: float, steps: int, total: int) -> Call[Prompt]:
-        """Decide the next call of the U-Net and set the weak branch to it.
+        """Decide what the host's next evaluation of its model is; `enter_unet` then says which rows come.
 
         Args:
-            step: sampling step, 0 for the first; the same for all calls at one noise level.
+            step: sampling step, 0 for the first; the same for all evaluations at one noise level.
             steps: number of sampling steps.
-            total: rows of the U-Net's batch.
+            total: rows of the whole batch, in however many calls of the U-Net.
         """
+        self._call = self._decide(step, steps, total)
+        self._rows_done = 0
+        return self._call
+
+    def enter_unet(self, rows: int) -> tuple[int, ...]:
+        """Set the weak branch for a call of the U-Net with the next `rows` rows; return the weak ones in it."""
+        start, self._rows_done = self._rows_done, self._rows_done + rows
+        weak = tuple(row - start for row in self._call.weak_rows if start <= row < start + rows)
+        self._branch.set_rows(() if self._call.skip_weak_rows else weak, rows)
+        return weak
+
+    def leave_unet(self) -> None:
+        """Let no row be weak until the next `enter_unet`, whoever calls the U-Net in between."""
+        self._branch.set_rows((), 1)
+
+    def _decide(self, step: float, steps: int, total: int) -> Call[Prompt]:
         settings = self._settings
-        self._branch.set_rows((), total)
         if not self._active:
             return Call()
         rows = tuple(self._host.weak_rows(total))
@@ -98,7 +115,6 @@ class GuidedRun(Generic[Prompt]):
         self.ran = True
         omega = weak_ratio_at(step, steps, settings.schedule, settings.weak_ratio, settings.weak_ratio_end)
         ratios = self._plan.ratios(omega)
-        self._branch.set_rows(rows, total)
         self._branch.set_ratios([ratios[index] for index in self._in_unet])
         conditioning = weak_conditioning(settings.mode, settings.weak_prompt)
         null_prompt = self._null_prompt(ratios) if conditioning == "null" else None

@@ -190,6 +190,7 @@ class _UNetHook:
         total = len(sample)
         step, steps = self._host.step_at(float(timestep)) if self._run.follows_steps else (0, 1)
         call = self._run.next_call(step, steps, total)
+        self._run.enter_unet(total)
         self._skipping = call.skip_weak_rows
         if self._skipping:
             strong = slice(len(call.weak_rows), total)
@@ -200,6 +201,7 @@ class _UNetHook:
 
     def restore_rows(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """The hook after it: gives skipped rows the prediction of the others."""
+        self._run.leave_unet()
         if not self._skipping:
             return None
         (prediction,) = output  # the pipelines ask for a tuple
