@@ -91,8 +91,17 @@ class GuidedRun(Generic[Prompt]):
         self._rows_done = 0
         return self._call
 
+    @property
+    def skips_weak_rows(self) -> bool:
+        """Whether the current evaluation leaves its weak rows out."""
+        return self._call.skip_weak_rows
+
+    def pass_over(self) -> None:
+        """Leave the current evaluation to the host: it cannot be guided."""
+        self._call = Call()
+
     def enter_unet(self, rows: int) -> tuple[int, ...]:
-        """Set the weak branch for a call of the U-Net with the next `rows` rows; return the weak ones in it."""
+        """Set the weak branch for a call with the next `rows` rows; return the weak ones among them."""
         start, self._rows_done = self._rows_done, self._rows_done + rows
         weak = tuple(row - start for row in self._call.weak_rows if start <= row < start + rows)
         self._branch.set_rows(() if self._call.skip_weak_rows else weak, rows)

@@ -113,7 +113,14 @@ class _Run:
         self.factors = [0.0] * networks
 
 
-class _LayerHook:
+class GuidanceHook:
+    """What every hook of this project derives from, so that one that was left behind can be found."""
+
+    # Known by an attribute: a host that reloads its scripts makes this class anew.
+    is_personalization_guidance = True
+
+
+class _LayerHook(GuidanceHook):
     """The forward hook of one layer."""
 
     def __init__(self, run: _Run, deltas: list[tuple[int, Delta]]) -> None:
@@ -172,8 +179,24 @@ def _check_layer(name: str, module: nn.Module, delta: Delta) -> None:
         )
 
 
+def detach_all(model: nn.Module) -> None:
+    """Take away every hook of ours on a model, those of runs that broke off as well."""
+    for module in model.modules():
+        for hooks, with_kwargs in (
+            (module._forward_hooks, module._forward_hooks_with_kwargs),
+            (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
+        ):
+            for key in [key for key, hook in hooks.items() if _is_ours(hook)]:
+                del hooks[key]
+                with_kwargs.pop(key, None)
+
+
+def _is_ours(hook: object) -> bool:
+    return getattr(hook, "is_personalization_guidance", False)
+
+
 def _is_hooked(module: nn.Module) -> bool:
-    return any(isinstance(hook, _LayerHook) for hook in module._forward_hooks.values())
+    return any(_is_ours(hook) for hook in module._forward_hooks.values())
 
 
 def _spans(rows: Sequence[int]) -> list[Span]:

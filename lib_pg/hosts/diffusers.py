@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from lib_pg.deltas import ActiveNetwork
 from lib_pg.deltas.merge import merged
 from lib_pg.formats import match, read_network
+from lib_pg.hosts.rows import take_rows
 from lib_pg.networks import Network
 from lib_pg.run import Call, GuidedRun
 from lib_pg.settings import Settings
@@ -194,7 +195,7 @@ class _UNetHook:
         self._skipping = call.skip_weak_rows
         if self._skipping:
             strong = slice(len(call.weak_rows), total)
-            return _rows(args, strong, total), _rows(kwargs, strong, total)
+            return take_rows(args, strong, total), take_rows(kwargs, strong, total)
         if call.conditioning == "negative":
             return args, kwargs
         return args, _with_weak_conditioning(kwargs, call)
@@ -234,14 +235,3 @@ def _replace(rows: Tensor, weak: Tensor) -> Tensor:
 def _fit_tokens(embeds: Tensor, tokens: int) -> Tensor:
     """Repeat the null prompt's chunk to the length of a long prompt, so that both stay one batch."""
     return embeds.repeat(1, math.ceil(tokens / embeds.shape[1]), 1)[:, :tokens]
-
-
-def _rows(value: Any, rows: slice, total: int) -> Any:
-    """Return `value` with those rows of every tensor in it that belong to the U-Net's batch."""
-    if isinstance(value, Tensor):
-        return value[rows] if value.ndim and len(value) == total else value
-    if isinstance(value, dict):
-        return {key: _rows(item, rows, total) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_rows(item, rows, total) for item in value)
-    return value

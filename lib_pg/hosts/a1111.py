@@ -1,0 +1,142 @@
+"""Personalization guidance in AUTOMATIC1111 1.9 and later, for one generation.
+
+Before each of its steps the host calls back with the conditionings of its prompt rows and its uncond rows:
+there the uncond rows become the weak branch. What belongs to a generation hangs on the host's own processing
+object `p` and ends with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lib_pg.hosts.a1111_pass import Pass
+from lib_pg.infotext import to_infotext
+from lib_pg.settings import Settings, SettingsError
+from lib_pg.weak_branch import detach_all
+
+
+def clean(model: Any) -> None:
+    """Take away what a generation left on the model's U-Net that broke off without the host's saying so."""
+    if model is not None:
+        detach_all(model.model.diffusion_model)
+
+
+class A1111Guidance:
+    """Guidance of one generation (a `p`), from its first sampling to its end.
+
+    A fault of ours ends our part: the host goes on with plain CFG and the infotext does not claim more.
+    """
+
+    def __init__(self, p: Any, settings: Settings) -> None:
+        self._p = p
+        self._settings = settings
+        self._warned: set[str] = set()
+        self._own_ratios: dict[str, float] = {}
+        self._pass: Pass | None = None
+        self._ran = False
+
+    @classmethod
+    def start(cls, p: Any, args: Sequence[Any]) -> A1111Guidance | None:
+        """Return the guidance for a generation with these arguments, or None where it is switched off."""
+        try:
+            settings = Settings.from_args(args)
+        except SettingsError as error:
+            cls(p, Settings()).warn(f"not used, its settings are wrong. {error}")
+            return None
+        return cls(p, settings) if settings.enabled else None
+
+    def read_ratios(self, networks: Mapping[str, Sequence[Any]]) -> None:
+        """Take the weak ratios (`pg=0.3`) that the prompt gives single networks.
+
+        Args:
+            networks: the host's extra networks of the coming pass, by kind.
+        """
+        self._own_ratios = {}
+        for network in networks.get("lora", ()):
+            text = network.named.get("pg")
+            if text is not None and network.positional:
+                ratio = _ratio(text)
+                if ratio is None:
+                    self.warn(f"pg={text} of {network.positional[0]} is ignored: it must be from 0 to 1")
+                else:
+                    self._own_ratios[network.positional[0]] = ratio
+
+    def write_infotext(self) -> None:
+        """Say in the coming pictures' parameters what makes them; `end_batch` takes back what did not."""
+        self._ran = False
+        self._p.extra_generation_params.update(to_infotext(self._settings))
+
+    def begin_pass(self, model: Any) -> None:
+        """Attach to the model for a pass of sampling; the second call for one pass changes nothing."""
+        self.end_pass()
+        settings = self._pass_settings()
+        if settings is None:
+            return
+        try:
+            self._pass = Pass(self._p, model, settings, self._own_ratios, self.warn)
+        except Exception as error:
+            self._give_up(error)
+
+    def before_step(self, params: Any, model: Any) -> None:
+        """Turn the uncond rows of the coming step into the weak branch.
+
+        Args:
+            params: the host's CFGDenoiserParams; `text_uncond` is replaced.
+            model: the host's model in use now; a refiner replaces it within a pass.
+        """
+        if self._pass is None:
+            return
+        try:
+            if not self._pass.is_for(model):
+                self._pass.end()
+                self._pass = Pass(self._p, model, self._pass.settings, self._own_ratios, self.warn)
+            self._pass.before_step(params)
+            self._ran = self._ran or self._pass.run.ran
+        except Exception as error:
+            self._give_up(error)
+
+    def end_pass(self) -> None:
+        """Detach everything; calling it again changes nothing."""
+        if self._pass is not None:
+            self._pass.end()
+            self._pass = None
+
+    def end_batch(self) -> None:
+        """End the batch's last pass; keep its infotext only if guidance ran."""
+        self.end_pass()
+        if not self._ran:
+            self._take_infotext_back()
+
+    def warn(self, message: str) -> None:
+        """Tell the user, below the picture and on the console, once a generation."""
+        if message not in self._warned:
+            self._warned.add(message)
+            self._p.comment(f"Personalization Guidance: {message}")
+            print(f"[Personalization Guidance] {message}")
+
+    def _pass_settings(self) -> Settings | None:
+        """Return the settings of the coming pass; None where `hires` switches the second one off."""
+        settings = self._settings
+        if not getattr(self._p, "is_hr_pass", False) or settings.hires == "Same":
+            return settings
+        return replace(settings, weak_ratio=settings.hires_weak_ratio) if settings.hires == "Own" else None
+
+    def _give_up(self, error: Exception) -> None:
+        self.end_pass()
+        self._ran = False
+        self._take_infotext_back()
+        self.warn(f"stopped by a fault of its own, the picture is made with plain CFG. {error!r}")
+
+    def _take_infotext_back(self) -> None:
+        for key in to_infotext(self._settings):
+            self._p.extra_generation_params.pop(key, None)
+
+
+def _ratio(text: str) -> float | None:
+    try:
+        ratio = float(text)
+    except ValueError:
+        return None
+    return ratio if 0.0 <= ratio <= 1.0 else None

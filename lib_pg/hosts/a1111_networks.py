@@ -1,0 +1,107 @@
+"""The networks that AUTOMATIC1111's Lora extension has active, as deltas on the live layers of its U-Net."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from lib_pg.deltas import ActiveNetwork, LowRank
+from lib_pg.networks import Network
+
+_UNET = "diffusion_model_"
+
+
+def lora_module() -> Any | None:
+    """Return the module of the host's Lora extension, or None where that is switched off."""
+    return sys.modules.get("networks")
+
+
+def loaded_networks() -> Sequence[Any]:
+    """Return the host's own objects of the active networks, in the order of the prompt."""
+    module = lora_module()
+    return module.loaded_networks if module is not None else ()
+
+
+def active_networks(
+    layers: Mapping[str, nn.Module], own_ratios: Mapping[str, float]
+) -> tuple[list[Network], list[str]]:
+    """Return what is active, and sentences on what of it cannot be weakened.
+
+    Args:
+        layers: the host's mapping of its layer names to live layers.
+        own_ratios: omega of networks that the prompt gives one, by the name used there.
+    """
+    networks, notes = [], []
+    for loaded in loaded_networks():
+        network, skipped = _network(loaded, layers, own_ratios)
+        networks.append(network)
+        notes += [
+            f"{loaded.name}: {count} layers of kind {kind} cannot be weakened yet and stay as they are"
+            for kind, count in skipped.items()
+        ]
+    return networks, notes
+
+
+def _network(
+    loaded: Any, layers: Mapping[str, nn.Module], own_ratios: Mapping[str, float]
+) -> tuple[Network, dict[str, int]]:
+    deltas: dict[nn.Module, LowRank] = {}
+    skipped: dict[str, int] = {}
+    text = False
+    for key, part in loaded.modules.items():
+        if not key.startswith(_UNET):
+            text = True
+            continue
+        layer = layers.get(key)
+        if layer is None:  # the network was matched to another model than the one in use
+            continue
+        delta = _low_rank(part, layer)
+        if isinstance(delta, str):
+            skipped[delta] = skipped.get(delta, 0) + 1
+        else:
+            deltas[layer] = delta
+    name = loaded.mentioned_name or loaded.name
+    parts = {}
+    if deltas:
+        parts["unet"] = ActiveNetwork(name, deltas, float(loaded.unet_multiplier))
+    if text:  # the host itself scales this part, see `null_prompt`
+        parts["te"] = ActiveNetwork(name, {}, float(loaded.te_multiplier))
+    return Network(name, parts, own_ratios.get(name), _metadata(loaded)), skipped
+
+
+def _low_rank(part: Any, layer: nn.Module) -> LowRank | str:
+    """Return a layer's delta at multiplier 1, or the kind of network that it is instead."""
+    down, up = getattr(part, "down_model", None), getattr(part, "up_model", None)
+    if down is None or up is None:
+        return str(type(part).__name__).removeprefix("NetworkModule")
+    if part.dora_scale is not None:
+        return "DoRA"
+    if part.bias is not None:
+        return "LoRA with a bias"
+    if not isinstance(layer, (nn.Linear, nn.Conv2d)):
+        return f"LoRA on {type(layer).__name__}"
+    narrow = down.weight.detach()
+    wide = up.weight.detach().flatten(1)
+    mid = getattr(part, "mid_model", None)
+    if mid is not None:
+        narrow = _with_core(mid.weight.detach(), narrow)
+    elif part.network.dyn_dim is not None:
+        narrow, wide = narrow[: part.network.dyn_dim], wide[:, : part.network.dyn_dim]
+    if isinstance(layer, nn.Conv2d) and layer.in_channels == 9 and narrow.shape[1] == 4:
+        # The first layer of an inpainting model: the host merges zeros for mask and masked picture.
+        narrow = nn.functional.pad(narrow, (0, 0, 0, 0, 0, 5))
+    return LowRank(narrow.contiguous(), wide.contiguous(), float(part.calc_scale()))
+
+
+def _with_core(core: Tensor, narrow: Tensor) -> Tensor:
+    """Fold the core (rank, rank, h, w) of a Tucker decomposition into the first factor (rank, in, 1, 1)."""
+    folded = core.float().permute(0, 2, 3, 1) @ narrow.float().flatten(1)
+    return folded.permute(0, 3, 1, 2).to(narrow.dtype)
+
+
+def _metadata(loaded: Any) -> dict[str, str]:
+    metadata = getattr(loaded.network_on_disk, "metadata", None) or {}
+    return {str(key): value for key, value in metadata.items() if isinstance(value, str)}
