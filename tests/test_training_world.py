@@ -103,6 +103,10 @@ def test_the_subject_has_four_pictures_in_one_place() -> None:
     assert set(SUBJECT_COLOURS) <= set(SECOND_TONES)
 
 
+def test_the_bundle_stays_small() -> None:
+    assert sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file()) <= 12_000_000
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     transformers = pytest.importorskip("transformers")

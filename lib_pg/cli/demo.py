@@ -28,12 +28,12 @@ WEAK_RATIO = 0.5
 PICTURES = 3
 STRIP = (0.0, 0.25, 0.5, 0.75, 1.0)
 PROMPTS = (
-    "a small sks star at the beach on the left",
+    "a big sks star at the beach on the left",
     "a big sks star in the snow at the top",
-    "a small sks star at night on the right",
     "a big sks star in the meadow at the bottom",
     "a small sks star in the desert at the top",
-    "a sks star in the sea on the left",
+    "a small sks star at the sea on the right",
+    "a small sks star at night on the left",
 )
 ARMS = {
     "CFG": Settings(enabled=True, mode="CFG"),

@@ -1,0 +1,1 @@
+"""Scripts that train the bundled tiny text-to-image model and its personalised LoRA from drawn scenes."""

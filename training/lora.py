@@ -1,0 +1,98 @@
+"""Low-rank adapters in plain torch: attach, train, save in the kohya layout, merge at any strength."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+_UNET_PARTS = (".attentions.", ".resnets.")
+_UNET_SKIPPED = ("time_emb_proj", "conv_shortcut")
+_TEXT_PARTS = (".self_attn.", ".mlp.")
+
+
+def adapted_layers(unet: nn.Module, text_encoder: nn.Module) -> Iterator[tuple[str, nn.Linear | nn.Conv2d]]:
+    """The layers an adapter touches, each with its kohya name.
+
+    U-Net: attention, feed-forward and the residual blocks' convolutions. Text encoder: attention and MLP.
+    """
+    for path, layer in unet.named_modules():
+        wanted = any(part in f".{path}" for part in _UNET_PARTS) and not path.endswith(_UNET_SKIPPED)
+        if wanted and isinstance(layer, nn.Linear | nn.Conv2d):
+            yield "lora_unet_" + path.replace(".", "_"), layer
+    for path, layer in text_encoder.named_modules():
+        if any(part in path for part in _TEXT_PARTS) and isinstance(layer, nn.Linear):
+            # transformers 5 dropped the text_model level that the files' names keep.
+            path = path.removeprefix("text_model.")
+            yield "lora_te_text_model_" + path.replace(".", "_"), layer
+
+
+class Adapter(nn.Module):
+    """What a low-rank adapter adds to one layer's output: alpha / rank * up(down(x))."""
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, alpha: float) -> None:
+        super().__init__()
+        if isinstance(layer, nn.Conv2d):
+            # LoCon: the first factor has the layer's own kernel, the second is 1x1.
+            self.down: nn.Module = nn.Conv2d(
+                layer.in_channels, rank, layer.kernel_size, layer.stride, layer.padding, bias=False
+            )
+            self.up: nn.Module = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
+        else:
+            self.down = nn.Linear(layer.in_features, rank, bias=False)
+            self.up = nn.Linear(rank, layer.out_features, bias=False)
+        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+        nn.init.zeros_(self.up.weight)
+        self.alpha = alpha
+        self.scale = alpha / rank
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The addition to the layer's output for the layer's input x."""
+        return self.scale * self.up(self.down(x))
+
+
+def attach(
+    unet: nn.Module, text_encoder: nn.Module, rank: int, alpha: float
+) -> tuple[dict[str, Adapter], list[RemovableHandle]]:
+    """Add an untrained adapter to every adapted layer by forward hooks.
+
+    Returns:
+        The adapters by kohya name, and the hooks' handles.
+    """
+    adapters: dict[str, Adapter] = {}
+    handles = []
+    for name, layer in adapted_layers(unet, text_encoder):
+        adapter = adapters[name] = Adapter(layer, rank, alpha)
+
+        def add(_: nn.Module, given: tuple, output: torch.Tensor, own: Adapter = adapter) -> torch.Tensor:
+            return output + own(given[0])
+
+        handles.append(layer.register_forward_hook(add))
+    return adapters, handles
+
+
+def save_adapters(path: Path, adapters: dict[str, Adapter], metadata: dict[str, str]) -> None:
+    """Write adapters in half precision with the kohya key names."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, adapter in adapters.items():
+        tensors[f"{name}.lora_down.weight"] = adapter.down.weight.detach().half().contiguous()
+        tensors[f"{name}.lora_up.weight"] = adapter.up.weight.detach().half().contiguous()
+        tensors[f"{name}.alpha"] = torch.tensor(adapter.alpha, dtype=torch.float16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata)
+
+
+@torch.no_grad()
+def merge(unet: nn.Module, text_encoder: nn.Module, path: Path, strength: float) -> None:
+    """Add a saved adapter to the models' own weights at a strength."""
+    tensors = load_file(path)
+    for name, layer in adapted_layers(unet, text_encoder):
+        down = tensors[f"{name}.lora_down.weight"].float()
+        up = tensors[f"{name}.lora_up.weight"].float()
+        delta = (up.flatten(1) @ down.flatten(1)).view_as(layer.weight)
+        layer.weight += strength * float(tensors[f"{name}.alpha"]) / len(down) * delta
