@@ -1,0 +1,99 @@
+"""The networks that a prompt asks for, read the way AUTOMATIC1111 and Forge read it.
+
+    <lora:name:te strength:unet strength:...>, any of these also named: te=0.5, unet=0.8; ours: pg=0.3
+
+The hosts keep named arguments they do not know, so `pg=` never disturbs them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_KINDS = ("lora", "lyco")  # one registry in the hosts
+_OPENING = re.compile(r"<(\w+):")
+_RATIO = re.compile(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?")
+_RATIO_LENGTH = 32
+_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class PromptNetwork:
+    """A network as a prompt asks for it.
+
+    Attributes:
+        name: as written; the host looks it up.
+        te_strength: multiplier for the text encoder; finite.
+        unet_strength: multiplier for the U-Net; finite.
+        own_ratio: omega in [0, 1] of `pg=`, or None to follow the settings.
+        problem: what cannot be used as written and what becomes of it, for the user; empty where all is well.
+    """
+
+    name: str
+    te_strength: float = 1.0
+    unet_strength: float = 1.0
+    own_ratio: float | None = None
+    problem: str = ""
+
+
+def parse_networks(prompt: str) -> tuple[PromptNetwork, ...]:
+    """Return the networks of a prompt in its order, repeated ones repeated; never raises for a text.
+
+    The work grows with the length of the prompt only, whatever it contains.
+    """
+    return tuple(_network(arguments.split(":")) for kind, arguments in _tags(prompt) if kind in _KINDS)
+
+
+def _tags(prompt: str) -> Iterator[tuple[str, str]]:
+    """Yield what the hosts' `<(\\w+):([^>]+)>` captures, without its quadratic time where no `>` follows."""
+    position = 0
+    while opening := _OPENING.search(prompt, position):
+        closing = prompt.find(">", opening.end())
+        if closing < 0:
+            return
+        if closing > opening.end():  # without arguments it is plain text to the hosts
+            yield opening.group(1), prompt[opening.end() : closing]
+        position = closing + 1
+
+
+def _network(items: list[str]) -> PromptNetwork:
+    named = dict(parts for item in items if len(parts := item.split("=", 2)) == 2)
+    positional = [item for item in items if len(item.split("=", 2)) != 2]
+    if not positional:
+        return PromptNetwork("", problem="a network without a name; the host cannot load it")
+    name = positional[0]
+    te, te_problem = _strength(name, named.get("te", positional[1] if len(positional) > 1 else None), 1.0)
+    unet, unet_problem = _strength(
+        name, named.get("unet", positional[2] if len(positional) > 2 else None), te
+    )
+    ratio, ratio_problem = _own_ratio(name, named.get("pg"))
+    return PromptNetwork(name, te, unet, ratio, te_problem or unet_problem or ratio_problem)
+
+
+def _strength(name: str, text: str | None, default: float) -> tuple[float, str]:
+    if text is None:
+        return default, ""
+    try:
+        number = float(text)  # what the hosts do
+    except ValueError:
+        number = math.nan
+    if math.isfinite(number):
+        return number, ""
+    shown = f"{_short(name)}: strength {_short(text)!r}"
+    return default, f"{shown} is not a number; write a number such as 0.8"
+
+
+def _own_ratio(name: str, text: str | None) -> tuple[float | None, str]:
+    if text is None:
+        return None, ""
+    text = text.strip()
+    if len(text) <= _RATIO_LENGTH and _RATIO.fullmatch(text) and 0.0 <= float(text) <= 1.0:
+        return float(text) + 0.0, ""
+    shown = f"{_short(name)}: pg={_short(text)}"
+    return None, f"{shown} is not a number from 0 to 1, so the settings decide; write one such as pg=0.3"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

@@ -1,0 +1,116 @@
+"""The controls as axes of the host's X/Y/Z plot.
+
+An axis leaves its value in `p.pg_overrides`, a dict of its own for each cell: the host copies `p` for every
+cell and throws the copy away.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Control, Settings, SettingsError
+
+ATTRIBUTE = "pg_overrides"
+
+_MODULE_FILE = "xyz_grid.py"
+_SWITCH = {"true": True, "false": False}
+
+
+def overrides_of(p: Any) -> dict[str, Any]:
+    """Return what the axes want for this cell, by the names of the settings; empty outside a grid."""
+    overrides = getattr(p, ATTRIBUTE, None)
+    return dict(overrides) if isinstance(overrides, Mapping) else {}
+
+
+def with_overrides(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with those of a cell in their place; neither argument changes.
+
+    An axis in use switches the extension on, but not where it says itself that it is off or that the mode
+    is CFG.
+    """
+    merged = {**settings, **overrides}
+    if overrides and "enabled" not in overrides and overrides.get("mode") != "CFG":
+        merged["enabled"] = True
+    return merged
+
+
+def register(module: Any) -> None:
+    """Put the axes behind those of the host's X/Y/Z module; older ones of ours are replaced."""
+    ours = axes(module.AxisOption)
+    labels = {axis.label for axis in ours}
+    module.axis_options[:] = [axis for axis in module.axis_options if axis.label not in labels] + ours
+
+
+def register_axes() -> None:
+    """Find the host's X/Y/Z module and put the axes there: the callback for `on_before_ui`."""
+    module = _xyz_module()
+    if module is None:
+        print("Personalization Guidance: no X/Y/Z plot found, so there are no axes for it")
+    else:
+        register(module)
+
+
+def axes(axis_option: Callable[..., Any]) -> list[Any]:
+    """Return an axis for every control, in their order.
+
+    Args:
+        axis_option: the host's class, `AxisOption`.
+    """
+    return [_axis(axis_option, name, control) for name, control in CONTROLS.items()]
+
+
+def _axis(axis_option: Callable[..., Any], name: str, control: Control) -> Any:
+    return axis_option(
+        f"[PG] {control.label}",
+        float if control.kind == "number" else str,
+        _apply(name),
+        confirm=_confirm(name, control),
+        choices=_choices(name, control),
+    )
+
+
+def _apply(name: str) -> Callable[[Any, Any, Any], None]:
+    def apply(p: Any, value: Any, values: Any) -> None:
+        setattr(p, ATTRIBUTE, {**overrides_of(p), name: _setting(name, value)})
+
+    return apply
+
+
+def _confirm(name: str, control: Control) -> Callable[[Any, Sequence[Any]], None]:
+    def confirm(p: Any, values: Sequence[Any]) -> None:
+        for value in values:
+            try:
+                # The other end of the interval is open here: each axis is checked by itself.
+                Settings.from_dict({name: _setting(name, value)})
+            except SettingsError as error:
+                raise SettingsError(f"[PG] {control.label}: {error}") from None
+            if name == "base_checkpoint" and value != NO_CHECKPOINT:
+                raise SettingsError(f"[PG] {control.label}: only {NO_CHECKPOINT!r} is supported yet")
+
+    return confirm
+
+
+def _choices(name: str, control: Control) -> Callable[[], list[str]] | None:
+    if control.kind == "switch":
+        return lambda: ["True", "False"]
+    if name == "base_checkpoint":
+        return lambda: [NO_CHECKPOINT]
+    return (lambda: list(control.choices)) if control.kind == "choice" else None
+
+
+def _setting(name: str, value: Any) -> Any:
+    """Return the setting for a value as the host has it: switches come as texts."""
+    if CONTROLS[name].kind == "switch" and isinstance(value, str):
+        return _SWITCH.get(value.strip().lower(), value)
+    return value
+
+
+def _xyz_module() -> Any:
+    from modules import scripts
+
+    for data in scripts.scripts_data:
+        if os.path.basename(data.path) == _MODULE_FILE and hasattr(data.module, "axis_options"):
+            return data.module
+    return None

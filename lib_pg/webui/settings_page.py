@@ -1,0 +1,81 @@
+"""The extension's section on the host's settings page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from lib_pg.guidance import Mode
+from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
+
+Console = Literal["Warnings", "Details"]
+
+SECTION = ("personalization_guidance", "Personalization Guidance")
+
+_WEAK_RATIO = "pg_default_weak_ratio"
+_MODE = "pg_default_mode"
+_CONSOLE = "pg_console"
+_INFOTEXT = "pg_write_infotext"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose on the settings page.
+
+    Attributes:
+        default_weak_ratio: where the weak ratio stands when the page is opened.
+        default_mode: where the mode stands when the page is opened.
+        console: `Warnings` only, or `Details` of every run too.
+        write_infotext: whether images say how they were guided.
+    """
+
+    default_weak_ratio: float = DEFAULTS["weak_ratio"]
+    default_mode: Mode = DEFAULTS["mode"]
+    console: Console = "Warnings"
+    write_infotext: bool = True
+
+
+def register_options() -> None:
+    """Add the section: the callback for `on_ui_settings`."""
+    import gradio as gr
+    from modules import shared
+
+    def add(key: str, value: Any, label: str, component: Any, arguments: Mapping[str, Any]) -> Any:
+        option = shared.OptionInfo(value, label, component, dict(arguments), section=SECTION)
+        shared.opts.add_option(key, option)
+        return option
+
+    default, ratio, mode = Options(), CONTROLS["weak_ratio"], CONTROLS["mode"]
+    bounds = {"minimum": ratio.minimum, "maximum": ratio.maximum, "step": 0.01}
+    modes, consoles = {"choices": list(mode.choices)}, {"choices": list(get_args(Console))}
+
+    option = add(_WEAK_RATIO, default.default_weak_ratio, "Weak ratio at the start", gr.Slider, bounds)
+    option.info(ratio.help.rstrip(".")).needs_reload_ui()
+    option = add(_MODE, default.default_mode, "Mode at the start", gr.Radio, modes)
+    option.info(mode.help.rstrip(".")).needs_reload_ui()
+    add(_CONSOLE, default.console, "What the console shows", gr.Radio, consoles)
+    option = add(_INFOTEXT, default.write_infotext, "Write the guidance into images", gr.Checkbox, {})
+    option.info("without it, pasting an image's parameters switches the extension off")
+
+
+def read_options() -> Options:
+    """Return the current options; one that is missing or not usable has its default."""
+    from modules import shared
+
+    default = Options()
+    console = getattr(shared.opts, _CONSOLE, default.console)
+    write = getattr(shared.opts, _INFOTEXT, default.write_infotext)
+    return Options(
+        _usable("weak_ratio", getattr(shared.opts, _WEAK_RATIO, default.default_weak_ratio)),
+        _usable("mode", getattr(shared.opts, _MODE, default.default_mode)),
+        console if console in get_args(Console) else default.console,
+        write if isinstance(write, bool) else default.write_infotext,
+    )
+
+
+def _usable(name: str, value: object) -> Any:
+    try:
+        return getattr(Settings.from_dict({name: value}), name)
+    except SettingsError:
+        return DEFAULTS[name]
