@@ -118,7 +118,11 @@ def _add_job_options(group: Any) -> None:
     group.add_argument("--scale", type=float, help=f"CFG scale s, 0 to 100 (default: {Job.scale})")
     group.add_argument("--steps", type=int, help=f"sampling steps, 1 to 1000 (default: {Job.steps})")
     group.add_argument(
-        "--sampler", "--scheduler", choices=SAMPLERS, metavar="NAME", help=f"{', '.join(SAMPLERS)} (default: {Job.sampler})"
+        "--sampler",
+        "--scheduler",
+        choices=SAMPLERS,
+        metavar="NAME",
+        help=f"{', '.join(SAMPLERS)} (default: {Job.sampler})",
     )
     group.add_argument("--seed", type=int, help="seed of the first picture (default: a random one)")
     group.add_argument("--width", type=int, metavar="PIXELS", help="default: the model's own")
