@@ -108,6 +108,7 @@ class Processing:
         self.extra_generation_params: dict[str, str] = {}
         self.comments: list[str] = []
         self.is_hr_pass = False
+        self.hr_extra_network_data: Any = None
 
     def comment(self, text: str) -> None:
         self.comments.append(text)

@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 
 from lib_pg.hosts.a1111 import A1111Guidance, clean
+from lib_pg.settings import Settings
 from tests.a1111_stand_in import Model, Network, Processing, host, merge, sample
 
 OMEGA = 0.3
 ON = {"enabled": True, "weak_ratio": OMEGA}
+
+
+def start(p: Processing, settings: dict[str, Any]) -> A1111Guidance | None:
+    return A1111Guidance.start(p, lambda: Settings.from_dict(settings))
 
 
 def guided(
@@ -25,7 +30,7 @@ def guided(
 ) -> tuple[list[Tensor], Processing]:
     """Run the host with the extension as its script calls it."""
     p = p or Processing()
-    guidance = A1111Guidance.start(p, [settings])
+    guidance = start(p, settings)
     assert guidance is not None
     named = {} if ratios is None else {"pg": ratios}
     guidance.read_ratios({"lora": [types.SimpleNamespace(positional=["dog", "1"], named=named)]})
@@ -152,7 +157,7 @@ def test_the_hosts_skipping_of_uncond_is_left_alone() -> None:
 def test_controlnets_mark_is_carried_over() -> None:
     with host([dog()]) as model:
         p = Processing()
-        guidance = A1111Guidance.start(p, [ON])
+        guidance = start(p, ON)
         assert guidance is not None
         guidance.begin_pass(model)
         mark = torch.full((1, 1, 6), 1024.0)
@@ -176,7 +181,7 @@ def test_a_refiners_model_is_guided_too() -> None:
         refiner = Model()
         merge(refiner, [network])
         p = Processing()
-        guidance = A1111Guidance.start(p, [ON])
+        guidance = start(p, ON)
         assert guidance is not None
         guidance.begin_pass(model)
         ours = sample(p, refiner, lambda params: guidance.before_step(params, refiner), **options)
@@ -217,7 +222,7 @@ def test_what_a_broken_run_left_does_nothing_and_is_cleaned() -> None:
     options = {"prompts": ["a dog"], "pictures": 1}
     with host([dog()]) as model:
         p = Processing()
-        guidance = A1111Guidance.start(p, [ON])
+        guidance = start(p, ON)
         assert guidance is not None
         guidance.begin_pass(model)
         expected = sample(Processing(), model, lambda params: None, **options)  # no callback, as another run
@@ -246,10 +251,9 @@ def test_a_fault_of_ours_leaves_plain_cfg_and_claims_nothing(monkeypatch: pytest
 
 def test_switched_off_or_wrong_settings_start_nothing() -> None:
     p = Processing()
-    assert A1111Guidance.start(p, [{"enabled": False}]) is None
-    assert A1111Guidance.start(p, [False, "PG"]) is None
+    assert start(p, {"enabled": False}) is None
     assert not p.comments
-    assert A1111Guidance.start(p, [{"enabled": True, "weak_ratio": 3}]) is None
+    assert start(p, {"enabled": True, "weak_ratio": 3}) is None
     assert "weak_ratio" in p.comments[0]
 
 
@@ -259,3 +263,40 @@ def test_a_kind_of_network_that_cannot_be_weakened_is_said() -> None:
         network.modules["diffusion_model_conv"] = type("NetworkModuleLokr", (), {})()
         _, p = guided(model, ON, prompts=["a dog"], pictures=1)
     assert any("1 layers of kind Lokr" in comment for comment in p.comments)
+
+
+def test_a_base_checkpoint_is_said_to_be_ignored() -> None:
+    p = Processing()
+    assert start(p, ON | {"base_checkpoint": "model"}) is not None
+    assert "not supported yet" in p.comments[0]
+
+
+def test_infotext_can_be_switched_off() -> None:
+    with host([dog()]) as model:
+        p = Processing()
+        guidance = A1111Guidance.start(p, lambda: Settings.from_dict(ON), infotext=False)
+        assert guidance is not None
+        guidance.write_infotext()
+        guidance.begin_pass(model)
+        guidance.end_batch()
+    assert p.extra_generation_params == {}
+
+
+def test_nothing_of_the_last_cell_of_a_grid_stays_in_the_infotext() -> None:
+    p = Processing()
+    p.extra_generation_params = {"PG mode": "AG", "PG start": "0.5", "Other": "kept"}
+    assert start(p, {"enabled": False}) is None
+    assert p.extra_generation_params == {"Other": "kept"}
+
+
+def test_the_second_pass_has_the_ratios_of_its_own_prompt() -> None:
+    options = {"prompts": ["a dog"], "pictures": 1}
+    with host([dog()]) as model:
+        p = Processing()
+        p.is_hr_pass = True
+        p.hr_extra_network_data = {
+            "lora": [types.SimpleNamespace(positional=["dog", "1"], named={"pg": "0.9"})]
+        }
+        ours, _ = guided(model, ON, p, ratios="0.1", **options)
+        expected, _ = guided(model, ON | {"weak_ratio": 0.9}, **options)
+    assert all(map(torch.equal, ours, expected))

@@ -7,13 +7,13 @@ object `p` and ends with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from lib_pg.hosts.a1111_pass import Pass
 from lib_pg.infotext import to_infotext
-from lib_pg.settings import Settings, SettingsError
+from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
 from lib_pg.weak_branch import detach_all
 
 
@@ -29,23 +29,38 @@ class A1111Guidance:
     A fault of ours ends our part: the host goes on with plain CFG and the infotext does not claim more.
     """
 
-    def __init__(self, p: Any, settings: Settings) -> None:
+    def __init__(self, p: Any, settings: Settings, infotext: bool = True) -> None:
         self._p = p
         self._settings = settings
+        self._infotext = to_infotext(settings) if infotext else {}
         self._warned: set[str] = set()
         self._own_ratios: dict[str, float] = {}
         self._pass: Pass | None = None
         self._ran = False
 
     @classmethod
-    def start(cls, p: Any, args: Sequence[Any]) -> A1111Guidance | None:
-        """Return the guidance for a generation with these arguments, or None where it is switched off."""
+    def start(
+        cls, p: Any, read_settings: Callable[[], Settings], infotext: bool = True
+    ) -> A1111Guidance | None:
+        """Return the guidance for a generation, or None where it is switched off or asked for wrongly.
+
+        Args:
+            read_settings: returns the settings; its SettingsError is told to the user.
+            infotext: whether the pictures' parameters may say what made them.
+        """
+        for control in CONTROLS.values():  # a grid's cells share these: nothing of the last cell may stay
+            p.extra_generation_params.pop(control.infotext_key, None)
         try:
-            settings = Settings.from_args(args)
+            settings = read_settings()
         except SettingsError as error:
             cls(p, Settings()).warn(f"not used, its settings are wrong. {error}")
             return None
-        return cls(p, settings) if settings.enabled else None
+        if not settings.enabled:
+            return None
+        guidance = cls(p, settings, infotext)
+        if settings.base_checkpoint != DEFAULTS["base_checkpoint"]:
+            guidance.warn("base checkpoint is not supported yet and is ignored; networks are weakened")
+        return guidance
 
     def read_ratios(self, networks: Mapping[str, Sequence[Any]]) -> None:
         """Take the weak ratios (`pg=0.3`) that the prompt gives single networks.
@@ -66,11 +81,13 @@ class A1111Guidance:
     def write_infotext(self) -> None:
         """Say in the coming pictures' parameters what makes them; `end_batch` takes back what did not."""
         self._ran = False
-        self._p.extra_generation_params.update(to_infotext(self._settings))
+        self._p.extra_generation_params.update(self._infotext)
 
     def begin_pass(self, model: Any) -> None:
         """Attach to the model for a pass of sampling; the second call for one pass changes nothing."""
         self.end_pass()
+        if getattr(self._p, "is_hr_pass", False):  # the host has parsed its prompt without telling scripts
+            self.read_ratios(getattr(self._p, "hr_extra_network_data", None) or {})
         settings = self._pass_settings()
         if settings is None:
             return
@@ -130,7 +147,7 @@ class A1111Guidance:
         self.warn(f"stopped by a fault of its own, the picture is made with plain CFG. {error!r}")
 
     def _take_infotext_back(self) -> None:
-        for key in to_infotext(self._settings):
+        for key in self._infotext:
             self._p.extra_generation_params.pop(key, None)
 
 

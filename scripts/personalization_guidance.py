@@ -1,0 +1,94 @@
+"""Personalization Guidance in AUTOMATIC1111: glue between the host's script methods and `lib_pg`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modules import script_callbacks, scripts, shared
+
+from lib_pg.hosts.a1111 import A1111Guidance, clean
+from lib_pg.settings import Settings
+from lib_pg.webui import accordion, axes, paste, settings_page
+from lib_pg.webui.live_line import LiveLine
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Script(scripts.Script):
+    """The always-visible script of one tab; what belongs to one generation hangs on its `p`."""
+
+    def title(self) -> str:
+        return accordion.TITLE
+
+    def show(self, is_img2img: bool) -> Any:
+        self.live = LiveLine(_tab(is_img2img))
+        return scripts.AlwaysVisible
+
+    def after_component(self, component: Any, **given: Any) -> None:
+        self.live.after_component(component, given.get("elem_id"))
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        options = settings_page.read_options()
+        parts = accordion.build(
+            _tab(is_img2img),
+            ROOT / "presets",
+            {"weak_ratio": options.default_weak_ratio, "mode": options.default_mode},
+            hires=not is_img2img,
+        )
+        self.live.built(parts)
+        self.infotext_fields = paste.infotext_fields(parts)
+        self.paste_field_names = paste.paste_field_names()
+        return list(parts.controls)
+
+    def process(self, p: Any, *args: Any) -> None:
+        clean(shared.sd_model)
+        options = settings_page.read_options()
+        p.personalization_guidance = A1111Guidance.start(
+            p, lambda: _settings(p, args), options.write_infotext
+        )
+
+    def after_extra_networks_activate(self, p: Any, *args: Any, **given: Any) -> None:
+        if guidance := _guidance(p):
+            guidance.read_ratios(given["extra_network_data"])
+
+    def process_batch(self, p: Any, *args: Any, **given: Any) -> None:
+        if guidance := _guidance(p):
+            guidance.write_infotext()
+
+    def process_before_every_sampling(self, p: Any, *args: Any, **given: Any) -> None:
+        if guidance := _guidance(p):
+            guidance.begin_pass(shared.sd_model)
+
+    def postprocess_batch(self, p: Any, *args: Any, **given: Any) -> None:
+        if guidance := _guidance(p):
+            guidance.end_batch()
+
+    def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
+        if guidance := _guidance(p):
+            guidance.end_pass()
+
+
+def on_cfg_denoiser(params: Any) -> None:
+    if guidance := _guidance(params.denoiser.p):
+        guidance.before_step(params, shared.sd_model)
+
+
+def _guidance(p: Any) -> A1111Guidance | None:
+    return getattr(p, "personalization_guidance", None)
+
+
+def _settings(p: Any, args: Sequence[Any]) -> Settings:
+    """Return what the accordion or the API asks for, with the values of a grid's cell in their place."""
+    chosen = Settings.from_args(args).to_dict()
+    return Settings.from_dict(axes.with_overrides(chosen, axes.overrides_of(p)))
+
+
+def _tab(is_img2img: bool) -> str:
+    return "img2img" if is_img2img else "txt2img"
+
+
+script_callbacks.on_cfg_denoiser(on_cfg_denoiser)
+script_callbacks.on_ui_settings(settings_page.register_options)
+script_callbacks.on_before_ui(axes.register_axes)
