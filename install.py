@@ -15,8 +15,8 @@ def main() -> None:
     version = a1111_version()
     if version is not None and version < OLDEST:
         print(
-            f"Personalization Guidance needs AUTOMATIC1111 {_text(OLDEST)} or later, this is {_text(version)}: "
-            "update the WebUI, or disable the extension on its Extensions tab"
+            f"Personalization Guidance needs AUTOMATIC1111 {_text(OLDEST)} or later, "
+            f"this is {_text(version)}: update the WebUI, or disable the extension on its Extensions tab"
         )
 
 
