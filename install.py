@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-OLDEST = (1, 9, 0)
+OLDEST = (1, 10, 0)
 
 
 def main() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 from modules import script_callbacks, scripts, shared
 
 from lib_pg.hosts.a1111 import A1111Guidance, clean
+from lib_pg.hosts.detect import why_unsupported
 from lib_pg.settings import Settings
 from lib_pg.webui import accordion, axes, paste, settings_page
 from lib_pg.webui.live_line import LiveLine
 
 ROOT = Path(__file__).resolve().parent.parent
+TROUBLE = why_unsupported()
 
 
 class Script(scripts.Script):
@@ -23,6 +25,8 @@ class Script(scripts.Script):
         return accordion.TITLE
 
     def show(self, is_img2img: bool) -> Any:
+        if TROUBLE:
+            return False
         self.live = LiveLine(_tab(is_img2img))
         return scripts.AlwaysVisible
 
@@ -89,6 +93,9 @@ def _tab(is_img2img: bool) -> str:
     return "img2img" if is_img2img else "txt2img"
 
 
-script_callbacks.on_cfg_denoiser(on_cfg_denoiser)
-script_callbacks.on_ui_settings(settings_page.register_options)
-script_callbacks.on_before_ui(axes.register_axes)
+if TROUBLE:
+    print(f"Personalization Guidance: {TROUBLE}")
+else:
+    script_callbacks.on_cfg_denoiser(on_cfg_denoiser)
+    script_callbacks.on_ui_settings(settings_page.register_options)
+    script_callbacks.on_before_ui(axes.register_axes)

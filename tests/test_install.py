@@ -20,7 +20,8 @@ def said(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("version", "old"), [("1.8.0", True), ("1.9.0", False), ("1.10.1", False), ("0.9.1", True)]
+    ("version", "old"),
+    [("1.8.0", True), ("1.9.4", True), ("1.10.0", False), ("1.10.1", False), ("0.9.1", True)],
 )
 def test_a_host_that_is_too_old_is_named(tmp_path: Path, version: str, old: bool) -> None:
     (tmp_path / "CHANGELOG.md").write_text(

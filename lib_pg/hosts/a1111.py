@@ -1,4 +1,4 @@
-"""Personalization guidance in AUTOMATIC1111 1.9 and later, for one generation.
+"""Personalization guidance in AUTOMATIC1111 1.10 and later, for one generation.
 
 Before each of its steps the host calls back with the conditionings of its prompt rows and its uncond rows:
 there the uncond rows become the weak branch. What belongs to a generation hangs on the host's own processing
