@@ -41,7 +41,7 @@ class GuidedRun(Generic[Prompt]):
         settings: what the user chose; CFG mode, and AG with nothing to weaken, leave the host alone.
 
     Attributes:
-        ran: whether any call had a weak branch so far. Guidance that did not run is never claimed.
+        ran: whether any row was weak so far. Guidance that did not run is never claimed.
     """
 
     def __init__(self, host: Host[Prompt], settings: Settings) -> None:
@@ -104,7 +104,11 @@ class GuidedRun(Generic[Prompt]):
         """Set the weak branch for a call with the next `rows` rows; return the weak ones among them."""
         start, self._rows_done = self._rows_done, self._rows_done + rows
         weak = tuple(row - start for row in self._call.weak_rows if start <= row < start + rows)
-        self._branch.set_rows(() if self._call.skip_weak_rows else weak, rows)
+        if self._call.skip_weak_rows:
+            self._branch.set_rows((), rows)
+        else:
+            self._branch.set_rows(weak, rows)
+            self.ran = self.ran or bool(weak)
         return weak
 
     def leave_unet(self) -> None:
@@ -121,7 +125,6 @@ class GuidedRun(Generic[Prompt]):
             return Call()
         if not is_inside(step, steps, settings.start, settings.end):
             return Call(rows, skip_weak_rows=True) if settings.outside == "None" else Call()
-        self.ran = True
         omega = weak_ratio_at(step, steps, settings.schedule, settings.weak_ratio, settings.weak_ratio_end)
         ratios = self._plan.ratios(omega)
         self._branch.set_ratios([ratios[index] for index in self._in_unet])

@@ -114,7 +114,7 @@ class _Run:
 
 
 class GuidanceHook:
-    """What every hook of this project derives from, so that one that was left behind can be found."""
+    """What a hook derives from that `detach_all` must find when a host broke off and left it behind."""
 
     # Known by an attribute: a host that reloads its scripts makes this class anew.
     is_personalization_guidance = True

@@ -110,6 +110,7 @@ def test_what_cannot_be_done_with_and_is_plain_cfg_and_said(settings: dict[str, 
         cfg = plain(model, **options)
     assert all(map(torch.equal, ours, cfg))
     assert sum("AND" in comment for comment in p.comments) == 1
+    assert not any(key.startswith("PG") for key in p.extra_generation_params)
 
 
 def test_autoguidance_repeats_the_prompt() -> None:
@@ -150,8 +151,9 @@ def test_the_interval_counts_steps_and_not_calls(calls_a_step: int) -> None:
 def test_the_hosts_skipping_of_uncond_is_left_alone() -> None:
     options = {"prompts": ["a dog"], "pictures": 1, "skip_uncond": True}
     with host([dog()]) as model:
-        ours, _ = guided(model, ON, **options)
+        ours, p = guided(model, ON, **options)
         assert all(map(torch.equal, ours, plain(model, **options)))
+    assert p.extra_generation_params == {}
 
 
 def test_controlnets_mark_is_carried_over() -> None:

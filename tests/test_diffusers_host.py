@@ -16,6 +16,7 @@ from diffusers import (
     HeunDiscreteScheduler,
     KDPM2DiscreteScheduler,
     PNDMScheduler,
+    StableDiffusionImg2ImgPipeline,
     UniPCMultistepScheduler,
 )
 from torch import Tensor
@@ -208,6 +209,29 @@ def test_outside_the_interval_cfg_is_plain_cfg(make: Make) -> None:
             ours = sample(pipeline, negative_prompt=NEGATIVE)
     assert torch.equal(ours, plain)
     assert not run.ran
+
+
+def test_image_to_image_counts_the_steps_it_runs() -> None:
+    """Half strength runs the last half of the noise levels: the schedule begins there and ends with them."""
+    text_to_image = sd_pipeline()
+    pipeline = StableDiffusionImg2ImgPipeline(**text_to_image.components, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    networks = [random_network(pipeline)]
+    controls = settings(schedule="Linear", weak_ratio=0.9, weak_ratio_end=0.1)
+    with (
+        installed(networks),
+        guided(pipeline, networks, controls),
+        _calls(pipeline) as calls,
+        torch.no_grad(),
+    ):
+        pipeline(
+            "a sks dog", torch.rand(1, 3, 64, 64), strength=0.5, num_inference_steps=6, output_type="latent"
+        )
+    assert len(calls) == 3
+    for call, omega in zip(calls, (0.9, 0.5, 0.1), strict=True):
+        reference = _interpolated(sd_pipeline, omega)
+        weak = _forward(reference, call, slice(0, 1), _null_prompt(reference))
+        assert relative_error(call.output[:1], weak) < 1e-5
 
 
 def test_the_negative_prompt_can_be_the_weak_prompt() -> None:

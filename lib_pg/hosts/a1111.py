@@ -107,10 +107,10 @@ class A1111Guidance:
             return
         try:
             if not self._pass.is_for(model):
-                self._pass.end()
-                self._pass = Pass(self._p, model, self._pass.settings, self._own_ratios, self.warn)
+                settings = self._pass.settings
+                self.end_pass()
+                self._pass = Pass(self._p, model, settings, self._own_ratios, self.warn)
             self._pass.before_step(params)
-            self._ran = self._ran or self._pass.run.ran
         except Exception as error:
             self._give_up(error)
 
@@ -118,6 +118,7 @@ class A1111Guidance:
         """Detach everything; calling it again changes nothing."""
         if self._pass is not None:
             self._pass.end()
+            self._ran = self._ran or self._pass.run.ran
             self._pass = None
 
     def end_batch(self) -> None:
