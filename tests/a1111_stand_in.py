@@ -102,6 +102,7 @@ class Processing:
     """What the host calls `p`."""
 
     width = height = 64
+    hr_upscale_to_x = hr_upscale_to_y = 64
 
     def __init__(self) -> None:
         self.sampler = Sampler()
@@ -114,11 +115,17 @@ class Processing:
         self.comments.append(text)
 
 
+def conditioning(prompts: list[str], is_negative_prompt: bool, width: int, height: int) -> list[str]:
+    """The host's SdConditioning; SDXL reads the size, so that a wrong one would show."""
+    assert is_negative_prompt
+    return [f"{prompt}{'' if (width, height) == (64, 64) else f' {width}x{height}'}" for prompt in prompts]
+
+
 @contextmanager
 def host(networks: list[Network]) -> Iterator[Model]:
     """Have the host's modules importable, with a model in whose weights the networks are."""
     parser = types.ModuleType("modules.prompt_parser")
-    parser.SdConditioning = lambda prompts, **options: list(prompts)  # type: ignore[attr-defined]
+    parser.SdConditioning = conditioning  # type: ignore[attr-defined]
     lora = types.ModuleType("networks")
     lora.loaded_networks = networks  # type: ignore[attr-defined]
     added = {"modules": types.ModuleType("modules"), "modules.prompt_parser": parser, "networks": lora}

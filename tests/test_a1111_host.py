@@ -302,3 +302,25 @@ def test_the_second_pass_has_the_ratios_of_its_own_prompt() -> None:
         ours, _ = guided(model, ON, p, ratios="0.1", **options)
         expected, _ = guided(model, ON | {"weak_ratio": 0.9}, **options)
     assert all(map(torch.equal, ours, expected))
+
+
+def test_the_null_prompt_of_the_second_pass_has_its_size() -> None:
+    """SDXL encodes the size with the prompt; the stand-in writes one other than 64 x 64 into it."""
+    options = {"prompts": ["a dog"], "pictures": 1}
+    with host([dog()]) as model:
+        p = Processing()
+        p.is_hr_pass = True
+        p.hr_upscale_to_x, p.hr_upscale_to_y = 96, 128
+        ours, _ = guided(model, ON | {"weak_ratio": 1.0}, p, **options)
+        expected = plain(model, **options, negative=" 96x128")
+    assert all(map(torch.equal, ours, expected))
+
+
+def test_without_the_lora_extension_the_null_prompt_is_used_and_said() -> None:
+    options = {"prompts": ["a dog"], "pictures": 1}
+    with host([]) as model:
+        del model.network_layer_mapping
+        ours, p = guided(model, ON, **options)
+        expected = plain(model, **options, negative="")
+    assert all(map(torch.equal, ours, expected))
+    assert any("no network to weaken" in comment for comment in p.comments)

@@ -89,9 +89,8 @@ def reads(tree: ast.AST, owner: str) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == owner:
             found.add(node.attr)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr":
-            if ast.unparse(node.args[0]) == owner:
-                found.add(ast.literal_eval(node.args[1]))
+        elif isinstance(node, ast.Call) and ast.unparse(node).startswith(f"getattr({owner},"):
+            found.add(ast.literal_eval(node.args[1]))
     return found
 
 

@@ -19,8 +19,9 @@ from lib_pg.weak_branch import detach_all
 
 def clean(model: Any) -> None:
     """Take away what a generation left on the model's U-Net that broke off without the host's saying so."""
-    if model is not None:
-        detach_all(model.model.diffusion_model)
+    unet = getattr(getattr(model, "model", None), "diffusion_model", None)
+    if unet is not None:
+        detach_all(unet)
 
 
 class A1111Guidance:

@@ -38,7 +38,8 @@ class Pass:
         self._warn = warn
         self._uncond_rows = 0
         self._loaded = _signature()
-        self._networks, notes = active_networks(model.network_layer_mapping, own_ratios)
+        layers = getattr(model, "network_layer_mapping", {})  # made with the first network
+        self._networks, notes = active_networks(layers, own_ratios)
         for note in notes:
             warn(note)
         detach_all(self._unet)
@@ -46,12 +47,12 @@ class Pass:
         self._steps_done = 0
         self._left_out = self._strong_rows = self._filled = 0
         self._predictions: list[Tensor] = []
+        self._count_steps(p.sampler)
+        self.run.__enter__()
         self._handles: list[RemovableHandle] = [
             self._unet.register_forward_pre_hook(_Hook(self._before_unet), with_kwargs=True),
             self._unet.register_forward_hook(_Hook(self._after_unet)),
         ]
-        self.run.__enter__()
-        self._count_steps(p.sampler)
 
     def is_for(self, model: Any) -> bool:
         """Whether the model and the networks in it are still those of this pass."""
@@ -85,11 +86,18 @@ class Pass:
         try:
             for network, ratio in zip(loaded, ratios, strict=True):
                 network.te_multiplier *= ratio
-            prompt = SdConditioning([""], is_negative_prompt=True, width=self._p.width, height=self._p.height)
+            width, height = self._size()
+            prompt = SdConditioning([""], is_negative_prompt=True, width=width, height=height)
             return self._model.get_learned_conditioning(prompt)
         finally:
             for network, strength in zip(loaded, strengths, strict=True):
                 network.te_multiplier = strength
+
+    def _size(self) -> tuple[int, int]:
+        """Return width and height of the pass in pixels, which SDXL reads with the prompt."""
+        if getattr(self._p, "is_hr_pass", False):
+            return self._p.hr_upscale_to_x, self._p.hr_upscale_to_y
+        return self._p.width, self._p.height
 
     def before_step(self, params: Any) -> None:
         self._uncond_rows = len(_tokens(params.text_uncond))
