@@ -19,8 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # What the libraries say to their own developers would hide what we say to the user.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    for library in ("DIFFUSERS", "TRANSFORMERS"):
-        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         return int(options.command(options))
     except UsageError as error:

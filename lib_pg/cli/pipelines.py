@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +41,13 @@ def load_pipeline(checkpoint: Path, config: Path | None, device: str, dtype: str
             f"checkpoint {str(checkpoint)!r} does not exist; give a diffusers folder or a .safetensors file"
         )
     try:
-        pipeline = (
-            _from_folder(checkpoint, getattr(torch, dtype))
-            if checkpoint.is_dir()
-            else _from_file(checkpoint, config, getattr(torch, dtype))
-        )
-        pipeline.to(device)
+        with _quiet_diffusers():
+            pipeline = (
+                _from_folder(checkpoint, getattr(torch, dtype))
+                if checkpoint.is_dir()
+                else _from_file(checkpoint, config, getattr(torch, dtype))
+            )
+            pipeline.to(device)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
         # torch asserts that it was built for the device
         reason = " ".join(str(error).split())
@@ -64,6 +67,19 @@ def fingerprint(path: Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()[:10]
+
+
+@contextmanager
+def _quiet_diffusers() -> Iterator[None]:
+    """Keep to itself what diffusers says of a model's files; later it tells of prompts that it cuts."""
+    from diffusers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _from_folder(folder: Path, dtype: Any) -> Any:
