@@ -1,0 +1,173 @@
+"""Record what a host offers of the names that the extension relies on.
+
+    python tools/record_contract.py HOST_FOLDER tests/contracts/a1111-1.10.1.json
+
+The host's files are parsed, never imported or run: any Python that reads them will do, and nothing
+of the host need be installed. What is written are facts (files, parameters, names of attributes and keyword
+arguments), no code.
+`tests/test_contracts.py` holds the extension and the stand-in host of the tests against them.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Where the host keeps code of its own; extensions and other people's repositories are no part of it.
+ROOMS = ("modules", "modules_forge", "backend", "scripts", "extensions-builtin")
+
+_OTHERS = ("extensions-builtin/", "scripts/")  # these define functions of the same names for themselves
+
+# By class, the file where it is looked for first; a host may keep it elsewhere.
+CLASSES = {
+    "AxisOption": "scripts/xyz_grid.py",
+    "CFGDenoiserParams": "modules/script_callbacks.py",
+    "ExtraNetworkParams": "modules/extra_networks.py",
+    "InputAccordion": "modules/ui_components.py",
+    "Network": "extensions-builtin/Lora/network.py",
+    "NetworkModule": "extensions-builtin/Lora/network.py",
+    "NetworkModuleLora": "extensions-builtin/Lora/network_lora.py",
+    "NetworkOnDisk": "extensions-builtin/Lora/network.py",
+    "OptionInfo": "modules/options.py",
+    "Sampler": "modules/sd_samplers_common.py",
+    "Script": "modules/scripts.py",
+    "SdConditioning": "modules/prompt_parser.py",
+    "StableDiffusionProcessing": "modules/processing.py",
+    "StableDiffusionProcessingTxt2Img": "modules/processing.py",
+}
+# Every definition counts: methods of a kind of model, or functions of a module.
+FUNCTIONS = ("get_learned_conditioning", "on_before_ui", "on_cfg_denoiser", "on_ui_settings")
+# Names that are assigned somewhere: attributes that the host puts on its objects, and globals of a module.
+ASSIGNED = ("axis_options", "loaded_networks", "network_layer_mapping", "scripts_data")
+
+
+def record(host: Path) -> dict[str, Any]:
+    """Return the facts about the host in a folder."""
+    trees = dict(_trees(host))
+    classes = {name: _find_class(trees, name, file) for name, file in CLASSES.items()}
+    assert classes["Script"] is not None, f"{host} has no class Script: is it a host's folder?"
+    methods = set(classes["Script"]["methods"])
+    functions: dict[str, list[Any]] = {name: [] for name in FUNCTIONS}
+    assigned: dict[str, list[str]] = {name: [] for name in ASSIGNED}
+    calls: dict[str, list[Any]] = {}
+    for file, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name in functions and not file.startswith(_OTHERS):
+                functions[node.name].append({"file": file, "parameters": _signature(node)})
+            elif isinstance(node, ast.Call) and (method := _script_call(node)) in methods:
+                keywords = [keyword.arg for keyword in node.keywords]
+                calls.setdefault(method, []).append({"file": file, "keywords": [k or "**" for k in keywords]})
+            for name in _targets(node):
+                if name in assigned and file not in assigned[name]:
+                    assigned[name].append(file)
+    return {
+        "host": {"name": _name(host), "version": _version(host), "commit": _commit(host)},
+        "classes": {name: found for name, found in classes.items() if found is not None},
+        "functions": functions,
+        "assigned": assigned,
+        "script_calls": dict(sorted(calls.items())),
+        "missing": sorted(
+            [name for name, found in classes.items() if found is None]
+            + [name for name, found in (functions | assigned).items() if not found]
+        ),
+    }
+
+
+def _trees(host: Path) -> Iterator[tuple[str, ast.Module]]:
+    for room in ROOMS:
+        for path in sorted((host / room).rglob("*.py")):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about the host's escapes in texts
+                yield path.relative_to(host).as_posix(), ast.parse(path.read_bytes())
+
+
+def _find_class(trees: dict[str, ast.Module], name: str, first: str) -> dict[str, Any] | None:
+    for file in [first, *trees]:
+        for node in ast.walk(trees.get(file, ast.Module([], []))):
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                return {"file": file, **_class(node)}
+    return None
+
+
+def _class(node: ast.ClassDef) -> dict[str, Any]:
+    """Return a class's bases, methods, and attributes: its own and those its methods give `self`."""
+    methods = {child.name: _signature(child) for child in node.body if isinstance(child, ast.FunctionDef)}
+    attributes = {name for child in node.body for name in _targets(child)}
+    for child in ast.walk(node):
+        for target in _stored(child):
+            if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "self":
+                attributes.add(target.attr)
+    bases = [ast.unparse(base).rsplit(".", 1)[-1] for base in node.bases]
+    return {"bases": bases, "methods": methods, "attributes": sorted(attributes)}
+
+
+def _signature(node: ast.FunctionDef) -> str:
+    """Return the names of the parameters as a definition has them, without types and defaults."""
+    given = node.args
+    names = [argument.arg for argument in given.posonlyargs + given.args]
+    if given.vararg or given.kwonlyargs:
+        names.append(f"*{given.vararg.arg}" if given.vararg else "*")
+    names += [argument.arg for argument in given.kwonlyargs]
+    return ", ".join(names + ([f"**{given.kwarg.arg}"] if given.kwarg else []))
+
+
+def _script_call(node: ast.Call) -> str:
+    """Return the method that the host calls on all scripts of a tab here, or nothing."""
+    function = node.func
+    if isinstance(function, ast.Attribute) and re.search(r"scripts(_current)?$", ast.unparse(function.value)):
+        return function.attr
+    return ""
+
+
+def _stored(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+        return [part for target in targets for part in getattr(target, "elts", [target])]
+    return [node.target] if isinstance(node, (ast.AnnAssign, ast.AugAssign)) else []
+
+
+def _targets(node: ast.AST) -> Iterator[str]:
+    for target in _stored(node):
+        if isinstance(target, (ast.Name, ast.Attribute)):
+            yield target.id if isinstance(target, ast.Name) else target.attr
+
+
+def _name(host: Path) -> str:
+    return "Forge" if (host / "modules_forge").is_dir() else "AUTOMATIC1111"
+
+
+def _version(host: Path) -> str | None:
+    """Return the newest version that the host's list of changes has."""
+    changes = host / "CHANGELOG.md"
+    found = re.search(r"^## v?([0-9][0-9.]*)", changes.read_text("utf-8"), re.M) if changes.exists() else None
+    return found[1] if found else None
+
+
+def _commit(host: Path) -> str | None:
+    if not (host / ".git").exists():  # git would answer for a repository around it
+        return None
+    command = ["git", "-C", str(host), "rev-parse", "HEAD"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    return answer.stdout.strip() or None
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) != 2:
+        sys.exit("usage: python tools/record_contract.py HOST_FOLDER OUT.json")
+    facts = record(Path(arguments[0]))
+    text = re.sub(
+        r"\[([^][{}]*)\]", lambda list_: f"[{' '.join(list_[1].split())}]", json.dumps(facts, indent=1)
+    )
+    Path(arguments[1]).write_text(text + "\n", encoding="utf-8")
+    print(f"{facts['host']['name']} {facts['host']['version']}: missing {facts['missing'] or 'nothing'}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
