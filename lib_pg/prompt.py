@@ -68,7 +68,7 @@ def _network(items: list[str]) -> PromptNetwork:
     unet, unet_problem = _strength(
         name, named.get("unet", positional[2] if len(positional) > 2 else None), te
     )
-    ratio, ratio_problem = _own_ratio(name, named.get("pg"))
+    ratio, ratio_problem = read_ratio(name, named.get("pg"))
     return PromptNetwork(name, te, unet, ratio, te_problem or unet_problem or ratio_problem)
 
 
@@ -85,7 +85,8 @@ def _strength(name: str, text: str | None, default: float) -> tuple[float, str]:
     return default, f"{shown} is not a number; write a number such as 0.8"
 
 
-def _own_ratio(name: str, text: str | None) -> tuple[float | None, str]:
+def read_ratio(name: str, text: str | None) -> tuple[float | None, str]:
+    """Return the ratio that `pg=` gives the network `name`, or None and a sentence on why it is not used."""
     if text is None:
         return None, ""
     text = text.strip()

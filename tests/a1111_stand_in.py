@@ -102,6 +102,7 @@ class Processing:
     """What the host calls `p`."""
 
     width = height = 64
+    cfg_scale = 7.0
     hr_upscale_to_x = hr_upscale_to_y = 64
 
     def __init__(self) -> None:

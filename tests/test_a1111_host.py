@@ -324,3 +324,15 @@ def test_without_the_lora_extension_the_null_prompt_is_used_and_said() -> None:
         expected = plain(model, **options, negative="")
     assert all(map(torch.equal, ours, expected))
     assert any("no network to weaken" in comment for comment in p.comments)
+
+
+def test_cfg_scale_one_is_said_and_not_claimed() -> None:
+    options = {"prompts": ["a dog"], "pictures": 1}
+    with host([dog()]) as model:
+        p = Processing()
+        p.cfg_scale = 1.0
+        ours, _ = guided(model, ON, p, **options)
+        expected = plain(model, **options)
+    assert all(map(torch.equal, ours, expected))
+    assert sum("CFG scale 1" in comment for comment in p.comments) == 1
+    assert p.extra_generation_params == {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from lib_pg.hosts.a1111_pass import Pass
 from lib_pg.infotext import to_infotext
+from lib_pg.prompt import read_ratio
 from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
 from lib_pg.weak_branch import detach_all
 
@@ -71,13 +72,14 @@ class A1111Guidance:
         """
         self._own_ratios = {}
         for network in networks.get("lora", ()):
-            text = network.named.get("pg")
-            if text is not None and network.positional:
-                ratio = _ratio(text)
-                if ratio is None:
-                    self.warn(f"pg={text} of {network.positional[0]} is ignored: it must be from 0 to 1")
-                else:
-                    self._own_ratios[network.positional[0]] = ratio
+            if not network.positional:
+                continue
+            name = network.positional[0]
+            ratio, problem = read_ratio(name, network.named.get("pg"))
+            if ratio is not None:
+                self._own_ratios[name] = ratio
+            if problem:
+                self.warn(problem)
 
     def write_infotext(self) -> None:
         """Say in the coming pictures' parameters what makes them; `end_batch` takes back what did not."""
@@ -91,6 +93,9 @@ class A1111Guidance:
             self.read_ratios(getattr(self._p, "hr_extra_network_data", None) or {})
         settings = self._pass_settings()
         if settings is None:
+            return
+        if self._p.cfg_scale == 1:
+            self.warn("at CFG scale 1 there is no guidance, so nothing happens; raise the CFG scale")
             return
         try:
             self._pass = Pass(self._p, model, settings, self._own_ratios, self.warn)
@@ -151,11 +156,3 @@ class A1111Guidance:
     def _take_infotext_back(self) -> None:
         for key in self._infotext:
             self._p.extra_generation_params.pop(key, None)
-
-
-def _ratio(text: str) -> float | None:
-    try:
-        ratio = float(text)
-    except ValueError:
-        return None
-    return ratio if 0.0 <= ratio <= 1.0 else None
