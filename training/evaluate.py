@@ -21,8 +21,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from lib_pg.deltas import ActiveNetwork
+from lib_pg.deltas.merge import add_networks
+from lib_pg.formats import match, read_network
 from training.common import BUNDLED, start
-from training.lora import merge
 from training.measure import fidelity, matches, read
 from training.model import token_ids
 from training.train_base import TextToLatent
@@ -152,11 +154,13 @@ def unseen_contexts(seeds: int) -> list[Scene]:
 
 def score_subject(args: argparse.Namespace, pipeline: StableDiffusionPipeline) -> dict[str, dict[str, float]]:
     """Alignment and fidelity of the subject in unseen contexts, for CFG and for AG and PG at each omega."""
+    network = read_network(args.lora)
     plain = TextToLatent(pipeline.unet, pipeline.text_encoder)
 
     def at(strength: float) -> TextToLatent:
         model = copy.deepcopy(plain)
-        merge(model.unet, model.text_encoder, args.lora, strength)
+        deltas = match(network, {"unet": model.unet, "te1": model.text_encoder}).deltas
+        add_networks([ActiveNetwork(network.name, part) for part in deltas.values()], strength)
         return model
 
     scenes = unseen_contexts(args.seeds)

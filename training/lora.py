@@ -1,4 +1,4 @@
-"""Low-rank adapters in plain torch: attach, train, save in the kohya layout, merge at any strength."""
+"""Low-rank adapters in plain torch: attach, train, save in the kohya layout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -85,14 +85,3 @@ def save_adapters(path: Path, adapters: dict[str, Adapter], metadata: dict[str, 
         tensors[f"{name}.alpha"] = torch.tensor(adapter.alpha, dtype=torch.float16)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata)
-
-
-@torch.no_grad()
-def merge(unet: nn.Module, text_encoder: nn.Module, path: Path, strength: float) -> None:
-    """Add a saved adapter to the models' own weights at a strength."""
-    tensors = load_file(path)
-    for name, layer in adapted_layers(unet, text_encoder):
-        down = tensors[f"{name}.lora_down.weight"].float()
-        up = tensors[f"{name}.lora_up.weight"].float()
-        delta = (up.flatten(1) @ down.flatten(1)).view_as(layer.weight)
-        layer.weight += strength * float(tensors[f"{name}.alpha"]) / len(down) * delta
