@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
 
 from lib_pg.guidance import Conditioning, is_inside, weak_conditioning, weak_ratio_at
 from lib_pg.hosts.protocol import Host
-from lib_pg.networks import plan
+from lib_pg.networks import describe, plan
 from lib_pg.settings import Settings
 from lib_pg.weak_branch import WeakBranch
 
@@ -39,21 +40,25 @@ class GuidedRun(Generic[Prompt]):
     Args:
         host: its networks are read once, at the start of the run.
         settings: what the user chose; CFG mode, and AG with nothing to weaken, leave the host alone.
+        on_fault: gets an error of a layer's hook, after which no row is weak; without it, the U-Net raises.
 
     Attributes:
         ran: whether any row was weak so far. Guidance that did not run is never claimed.
     """
 
-    def __init__(self, host: Host[Prompt], settings: Settings) -> None:
+    def __init__(
+        self, host: Host[Prompt], settings: Settings, on_fault: Callable[[Exception], None] | None = None
+    ) -> None:
         self.ran = False
         self._host = host
         self._settings = settings
-        networks = host.networks()
+        self._networks = networks = tuple(host.networks())
         self._plan = plan(settings, networks)
         self._active = settings.enabled and (
             settings.mode == "PG" or (settings.mode == "AG" and self._plan.weakens)
         )
-        self._branch = WeakBranch([network.parts["unet"] for network in networks if "unet" in network.parts])
+        in_unet = [network.parts["unet"] for network in networks if "unet" in network.parts]
+        self._branch = WeakBranch(in_unet, on_fault)
         self._in_unet = [index for index, network in enumerate(networks) if "unet" in network.parts]
         self._in_text = [index for index, network in enumerate(networks) if network.parts.keys() - {"unet"}]
         self._null_prompts: dict[tuple[float, ...], Prompt] = {}
@@ -72,6 +77,18 @@ class GuidedRun(Generic[Prompt]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._branch.detach()
+        self.pass_over()
+
+    def prepare(self) -> None:
+        """Encode the first step's null prompt now: some hosts would move the U-Net away for it in mid-run."""
+        settings = self._settings
+        if self._active and weak_conditioning(settings.mode, settings.weak_prompt) == "null":
+            self._null_prompt(self._plan.ratios(settings.weak_ratio))
+
+    def describe(self) -> str:
+        """Say what becomes of each network at the first step."""
+        ratios = self._plan.ratios(self._settings.weak_ratio)
+        return f"{self._settings.mode}: {describe(self._networks, ratios) or 'no network'}"
 
     @property
     def follows_steps(self) -> bool:
@@ -96,14 +113,28 @@ class GuidedRun(Generic[Prompt]):
         """Whether the current evaluation leaves its weak rows out."""
         return self._call.skip_weak_rows
 
+    @property
+    def guides(self) -> bool:
+        """Whether the current evaluation is to have weak rows."""
+        return bool(self._call.weak_rows) and not self._call.skip_weak_rows
+
     def pass_over(self) -> None:
         """Leave the current evaluation to the host: it cannot be guided."""
         self._call = Call()
 
-    def enter_unet(self, rows: int) -> tuple[int, ...]:
-        """Set the weak branch for a call with the next `rows` rows; return the weak ones among them."""
+    def enter_unet(self, rows: int, uncond: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Set the weak branch for a call with the next `rows` rows; return the weak ones among them.
+
+        Args:
+            rows: rows of this call.
+            uncond: those of the host's unconditional branch, where the host says so; without, the rows of
+                all calls are counted.
+        """
         start, self._rows_done = self._rows_done, self._rows_done + rows
-        weak = tuple(row - start for row in self._call.weak_rows if start <= row < start + rows)
+        if uncond is None:
+            weak = tuple(row - start for row in self._call.weak_rows if start <= row < start + rows)
+        else:
+            weak = tuple(uncond) if self._call.weak_rows else ()
         if self._call.skip_weak_rows:
             self._branch.set_rows((), rows)
         else:

@@ -9,7 +9,7 @@ so that they see theta_w = theta_pre + omega * (theta_ft - theta_pre) (Park et a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -30,15 +30,19 @@ class WeakBranch:
 
     Args:
         networks: the networks that are in the modules' weights now, each at its strength.
+        on_fault: gets an error of a hook, after which no hook does anything; without it, the call of the
+            module raises.
 
     Raises:
         TypeError: a layer that is neither Linear nor Conv2d.
         ValueError: a layer whose weight has another shape than the delta, or a grouped convolution.
     """
 
-    def __init__(self, networks: Sequence[ActiveNetwork]) -> None:
+    def __init__(
+        self, networks: Sequence[ActiveNetwork], on_fault: Callable[[Exception], None] | None = None
+    ) -> None:
         self.networks = tuple(networks)
-        self._run = _Run(len(self.networks))
+        self._run = _Run(len(self.networks), on_fault)
         self._handles: list[RemovableHandle] = []
         self._deltas: dict[nn.Module, list[tuple[int, Delta]]] = {}
         for index, network in enumerate(self.networks):
@@ -106,7 +110,8 @@ class WeakBranch:
 class _Run:
     """What all hooks of one branch share; `live` is the token that makes them do anything."""
 
-    def __init__(self, networks: int) -> None:
+    def __init__(self, networks: int, on_fault: Callable[[Exception], None] | None) -> None:
+        self.on_fault = on_fault
         self.live = False
         self.spans: list[Span] = []
         self.total = 1
@@ -134,13 +139,22 @@ class _LayerHook(GuidanceHook):
         run = self._run
         if not run.live or not run.spans:
             return
+        try:
+            self._correct(module, args[0] if args else kwargs["input"], output)
+        except Exception as error:
+            if run.on_fault is None:
+                raise
+            run.live = False
+            run.on_fault(error)
+
+    def _correct(self, module: nn.Module, x: Tensor, output: Tensor) -> None:
+        run = self._run
         fold, rest = divmod(output.shape[0], run.total)
         if rest:
             raise RuntimeError(
                 f"a {type(module).__name__} layer was called with {output.shape[0]} rows, which is no "
                 f"multiple of the {run.total} rows of the model's batch; its weak rows cannot be told"
             )
-        x = args[0] if args else kwargs["input"]
         self._follow(output)
         for start, stop in run.spans:
             rows = slice(start * fold, stop * fold)
@@ -159,8 +173,23 @@ class _LayerHook(GuidanceHook):
             ]
 
 
+def layer_shape(module: nn.Module) -> tuple[int, ...] | None:
+    """Return the shape of a layer's weight, (out, in) or (out, in, kernel height, kernel width).
+
+    None where it is neither linear nor a convolution of pictures. Hosts have linear layers of their own, with
+    weights that are quantised or not there yet.
+    """
+    if isinstance(module, nn.Conv2d):
+        return (module.out_channels, module.in_channels, *module.kernel_size)
+    out_features, in_features = (getattr(module, name, None) for name in ("out_features", "in_features"))
+    if isinstance(out_features, int) and isinstance(in_features, int):
+        return (out_features, in_features)
+    return None
+
+
 def _check_layer(name: str, module: nn.Module, delta: Delta) -> None:
-    if not isinstance(module, (nn.Linear, nn.Conv2d)):
+    expected = layer_shape(module)
+    if expected is None:
         raise TypeError(
             f"network {name!r} adapts a {type(module).__name__}; only Linear and Conv2d can be weakened"
         )
@@ -168,10 +197,6 @@ def _check_layer(name: str, module: nn.Module, delta: Delta) -> None:
         raise ValueError(
             f"network {name!r} adapts a convolution of {module.groups} groups; only 1 can be weakened"
         )
-    if isinstance(module, nn.Linear):
-        expected: tuple[int, ...] = (module.out_features, module.in_features)
-    else:
-        expected = (module.out_channels, module.in_channels, *module.kernel_size)
     if delta.weight_shape != expected:
         raise ValueError(
             f"network {name!r} adapts a weight of shape {delta.weight_shape}, but the layer's is {expected}; "

@@ -1,4 +1,4 @@
-"""Personalization Guidance in AUTOMATIC1111: glue between the host's script methods and `lib_pg`."""
+"""Personalization Guidance in AUTOMATIC1111 and Forge: glue between script methods and `lib_pg`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,27 @@ from typing import Any
 
 from modules import script_callbacks, scripts, shared
 
-from lib_pg.hosts.a1111 import A1111Guidance, clean
-from lib_pg.hosts.detect import why_unsupported
+from lib_pg.hosts.detect import UnsupportedHost, WebuiHost, find_host
+from lib_pg.hosts.null_prompts import NullPrompts
+from lib_pg.hosts.webui import WebuiGuidance, clean
 from lib_pg.settings import Settings
 from lib_pg.webui import accordion, axes, paste, settings_page
 from lib_pg.webui.live_line import LiveLine
 
 ROOT = Path(__file__).resolve().parent.parent
-TROUBLE = why_unsupported()
+
+
+def _host() -> WebuiHost | None:
+    try:
+        host = find_host()
+    except UnsupportedHost as error:
+        print(f"[Personalization Guidance] {error}")
+        return None
+    print(f"[Personalization Guidance] running in {host}")
+    return host
+
+
+HOST = _host()
 
 
 class Script(scripts.Script):
@@ -25,8 +38,9 @@ class Script(scripts.Script):
         return accordion.TITLE
 
     def show(self, is_img2img: bool) -> Any:
-        if TROUBLE:
+        if HOST is None:
             return False
+        self.null_prompts = NullPrompts()
         self.live = LiveLine(_tab(is_img2img))
         return scripts.AlwaysVisible
 
@@ -47,10 +61,15 @@ class Script(scripts.Script):
         return list(parts.controls)
 
     def process(self, p: Any, *args: Any) -> None:
-        clean(shared.sd_model)
+        clean(shared.sd_model, HOST.passes)
         options = settings_page.read_options()
-        p.personalization_guidance = A1111Guidance.start(
-            p, lambda: _settings(p, args), options.write_infotext
+        p.personalization_guidance = WebuiGuidance.start(
+            p,
+            lambda: _settings(p, args),
+            HOST.passes,
+            null_prompts=self.null_prompts,
+            infotext=options.write_infotext,
+            details=options.console == "Details",
         )
 
     def after_extra_networks_activate(self, p: Any, *args: Any, **given: Any) -> None:
@@ -79,7 +98,7 @@ def on_cfg_denoiser(params: Any) -> None:
         guidance.before_step(params, shared.sd_model)
 
 
-def _guidance(p: Any) -> A1111Guidance | None:
+def _guidance(p: Any) -> WebuiGuidance | None:
     return getattr(p, "personalization_guidance", None)
 
 
@@ -93,9 +112,7 @@ def _tab(is_img2img: bool) -> str:
     return "img2img" if is_img2img else "txt2img"
 
 
-if TROUBLE:
-    print(f"Personalization Guidance: {TROUBLE}")
-else:
+if HOST is not None:
     script_callbacks.on_cfg_denoiser(on_cfg_denoiser)
     script_callbacks.on_ui_settings(settings_page.register_options)
     script_callbacks.on_before_ui(axes.register_axes)

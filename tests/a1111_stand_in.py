@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,7 @@ class Network:
     unet_multiplier: float = 1.0
     dyn_dim: int | None = None
     modules: dict[str, Any] = field(default_factory=dict)
+    mtime: float = 0.0
     network_on_disk: Any = field(default_factory=lambda: types.SimpleNamespace(metadata={}))
 
     def __post_init__(self) -> None:
@@ -96,6 +97,9 @@ class Network:
 class Sampler:
     def callback_state(self, state: Any) -> None:
         """Called by the host when a step is finished."""
+
+    def launch_sampling(self, steps: int, func: Callable[[], Any]) -> Any:
+        return func()
 
 
 class Processing:
@@ -111,6 +115,17 @@ class Processing:
         self.comments: list[str] = []
         self.is_hr_pass = False
         self.hr_extra_network_data: Any = None
+
+    def cached_params(
+        self,
+        required_prompts: list[str],
+        steps: int,
+        extra_network_data: Any,
+        hires_steps: int | None = None,
+        use_old_scheduling: bool = False,
+    ) -> tuple[Any, ...]:
+        """What an encoded prompt depends on."""
+        return (required_prompts, steps, extra_network_data, hires_steps, use_old_scheduling)
 
     def comment(self, text: str) -> None:
         self.comments.append(text)
@@ -129,7 +144,9 @@ def host(networks: list[Network]) -> Iterator[Model]:
     parser.SdConditioning = conditioning  # type: ignore[attr-defined]
     lora = types.ModuleType("networks")
     lora.loaded_networks = networks  # type: ignore[attr-defined]
-    added = {"modules": types.ModuleType("modules"), "modules.prompt_parser": parser, "networks": lora}
+    package = types.ModuleType("modules")
+    package.devices = types.SimpleNamespace(autocast=nullcontext)  # type: ignore[attr-defined]
+    added = {"modules": package, "modules.prompt_parser": parser, "networks": lora}
     before = {name: sys.modules.get(name) for name in added}
     sys.modules.update(added)
     torch.manual_seed(0)
@@ -188,28 +205,37 @@ def sample(
         prompts: one for each picture, or more where a prompt has AND.
         calls_a_step: 2 for second-order samplers.
     """
-    unet = model.model.diffusion_model
-    predictions = []
-    for step in range(steps):
-        for call in range(calls_a_step):
-            torch.manual_seed(step * 10 + call)
-            rows = len(prompts) + pictures
-            params = Params(
-                x=torch.randn(rows, WIDTH),
-                text_cond=model.get_learned_conditioning(prompts),
-                text_uncond=model.get_learned_conditioning([negative] * pictures),
-                sampling_step=max(step - 1, 0),
-                total_sampling_steps=steps,
+    predictions: list[Tensor] = []
+    finished = p.sampler.callback_state
+
+    def loop() -> None:
+        for step in range(steps):
+            for call in range(calls_a_step):
+                predictions.append(evaluate(step, call))
+            finished({"i": step})
+
+    def evaluate(step: int, call: int) -> Tensor:
+        torch.manual_seed(step * 10 + call)
+        rows = len(prompts) + pictures
+        params = Params(
+            x=torch.randn(rows, WIDTH),
+            text_cond=model.get_learned_conditioning(prompts),
+            text_uncond=model.get_learned_conditioning([negative] * pictures),
+            sampling_step=max(step - 1, 0),
+            total_sampling_steps=steps,
+        )
+        callback(params)
+        text = torch.cat([params.text_cond, params.text_uncond])
+        if skip_uncond:
+            rows, text = len(prompts), params.text_cond
+        size = rows if batch_cond_uncond else pictures
+        parts = [
+            model.model.diffusion_model(
+                params.x[at : at + size], torch.zeros(size), context=text[at : at + size]
             )
-            callback(params)
-            text = torch.cat([params.text_cond, params.text_uncond])
-            if skip_uncond:
-                rows, text = len(prompts), params.text_cond
-            size = rows if batch_cond_uncond else pictures
-            parts = [
-                unet(params.x[at : at + size], torch.zeros(size), context=text[at : at + size])
-                for at in range(0, rows, size)
-            ]
-            predictions.append(torch.cat(parts))
-        p.sampler.callback_state({"i": step})
+            for at in range(0, rows, size)
+        ]
+        return torch.cat(parts)
+
+    p.sampler.launch_sampling(steps, loop)
     return predictions

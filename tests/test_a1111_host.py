@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib_pg.hosts.a1111 import A1111Guidance, clean
+from lib_pg.hosts.a1111 import A1111Pass
+from lib_pg.hosts.null_prompts import NullPrompts
+from lib_pg.hosts.webui import WebuiGuidance, clean
 from lib_pg.settings import Settings
 from tests.a1111_stand_in import Model, Network, Processing, host, merge, sample
 
@@ -17,8 +19,11 @@ OMEGA = 0.3
 ON = {"enabled": True, "weak_ratio": OMEGA}
 
 
-def start(p: Processing, settings: dict[str, Any]) -> A1111Guidance | None:
-    return A1111Guidance.start(p, lambda: Settings.from_dict(settings))
+def start(
+    p: Processing, settings: dict[str, Any], null_prompts: NullPrompts | None = None, **options: Any
+) -> WebuiGuidance | None:
+    options["null_prompts"] = null_prompts or NullPrompts()
+    return WebuiGuidance.start(p, lambda: Settings.from_dict(settings), A1111Pass, **options)
 
 
 def guided(
@@ -228,7 +233,7 @@ def test_what_a_broken_run_left_does_nothing_and_is_cleaned() -> None:
         assert guidance is not None
         guidance.begin_pass(model)
         expected = sample(Processing(), model, lambda params: None, **options)  # no callback, as another run
-        clean(model)
+        clean(model, A1111Pass)
         assert hooks(model) == 0
         assert all(map(torch.equal, plain(model, **options), expected))
 
@@ -276,7 +281,7 @@ def test_a_base_checkpoint_is_said_to_be_ignored() -> None:
 def test_infotext_can_be_switched_off() -> None:
     with host([dog()]) as model:
         p = Processing()
-        guidance = A1111Guidance.start(p, lambda: Settings.from_dict(ON), infotext=False)
+        guidance = start(p, ON, infotext=False)
         assert guidance is not None
         guidance.write_infotext()
         guidance.begin_pass(model)

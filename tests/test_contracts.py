@@ -21,9 +21,11 @@ from tests import a1111_stand_in as stand_in
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = "scripts/personalization_guidance.py"
-ADAPTER = "lib_pg/hosts/a1111.py"
+ADAPTER = "lib_pg/hosts/webui.py"
 NETWORKS = "lib_pg/hosts/a1111_networks.py"
-PASS = "lib_pg/hosts/a1111_pass.py"
+PASS = "lib_pg/hosts/a1111.py"
+WEBUI_PASS = "lib_pg/hosts/webui_pass.py"
+WATCH = "lib_pg/hosts/sampler_watch.py"
 
 RECORDS = [json.loads(path.read_text("utf-8")) for path in sorted(ROOT.glob("tests/contracts/a1111-*.json"))]
 PROCESSING = "StableDiffusionProcessingTxt2Img"
@@ -39,10 +41,11 @@ READS = [
     (NETWORKS, "loaded.network_on_disk", "NetworkOnDisk"),
     (NETWORKS, "part", "NetworkModuleLora"),
     (NETWORKS, "part.network", "Network"),
+    (ADAPTER, "self._p", PROCESSING),
     (PASS, "params", "CFGDenoiserParams"),
-    (PASS, "p", PROCESSING),
-    (PASS, "self._p", PROCESSING),
-    (PASS, "sampler", "Sampler"),
+    (WEBUI_PASS, "params", "CFGDenoiserParams"),
+    (WEBUI_PASS, "self._p", PROCESSING),
+    (WATCH, "sampler", "Sampler"),
     (PASS, "network", "Network"),
     (PASS, "n", "Network"),
     (SCRIPT, "params", "CFGDenoiserParams"),

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import sys
 import types
+from importlib.machinery import ModuleSpec
 
 import pytest
 
-from lib_pg.hosts.detect import why_unsupported
+from lib_pg.hosts.a1111 import A1111Pass
+from lib_pg.hosts.detect import UnsupportedHost, find_host
+from lib_pg.hosts.forge import ForgePass
 
-
-def host(monkeypatch: pytest.MonkeyPatch, script: type, forge: bool = False) -> None:
-    modules = types.ModuleType("modules")
-    modules.scripts = types.SimpleNamespace(Script=script)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "modules", modules)
-    if forge:
-        package = types.ModuleType("modules_forge")
-        package.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
-        monkeypatch.setitem(sys.modules, "modules_forge", package)
+FORGE = ("backend", "backend.sampling", "backend.sampling.sampling_function")
+CLASSIC = (
+    "ldm_patched",
+    "ldm_patched.modules",
+    "ldm_patched.modules.samplers",
+    "modules_forge.forge_sampler",
+)
+REFORGE = (*CLASSIC, "ldm_patched.modules.weight_adapter")
 
 
 class Old:
@@ -29,13 +31,47 @@ class New:
         pass
 
 
+def host(monkeypatch: pytest.MonkeyPatch, script: type, forge: tuple[str, ...] | None = None) -> None:
+    """Have the modules of a host importable; `forge` names those that only its relatives have."""
+    modules = _module(monkeypatch, "modules")
+    modules.scripts = types.SimpleNamespace(Script=script)  # type: ignore[attr-defined]
+    modules.launch_utils = types.SimpleNamespace(git_tag=lambda: "v1.10.1")  # type: ignore[attr-defined]
+    if forge is not None:
+        package = _module(monkeypatch, "modules_forge")
+        package.forge_version = types.SimpleNamespace(version="2.0.1")  # type: ignore[attr-defined]
+        for name in forge:
+            _module(monkeypatch, name)
+
+
+def _module(monkeypatch: pytest.MonkeyPatch, name: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None, is_package=True)
+    module.__path__ = []
+    monkeypatch.setitem(sys.modules, name, module)
+    return module
+
+
 def test_a_host_that_can_do_what_is_needed_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
     host(monkeypatch, New)
-    assert why_unsupported() == ""
+    found = find_host()
+    assert (str(found), found.passes) == ("AUTOMATIC1111 v1.10.1", A1111Pass)
 
 
-def test_an_old_host_and_forge_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("modules", "name"), [(FORGE, "Forge"), (REFORGE, "reForge"), (CLASSIC, "Forge Classic")]
+)
+def test_forge_and_its_relatives_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, modules: tuple[str, ...], name: str
+) -> None:
+    host(monkeypatch, New, modules)
+    found = find_host()
+    assert (str(found), found.passes) == (f"{name} 2.0.1", ForgePass)
+
+
+def test_an_unknown_relative_and_an_old_host_get_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    host(monkeypatch, New, ())
+    with pytest.raises(UnsupportedHost, match="not known"):
+        find_host()
     host(monkeypatch, Old)
-    assert "1.10" in why_unsupported()
-    host(monkeypatch, New, forge=True)
-    assert "Forge" in why_unsupported()
+    with pytest.raises(UnsupportedHost, match=r"1\.10"):
+        find_host()

@@ -2,5 +2,6 @@
 
 from lib_pg.deltas.base import ActiveNetwork, Delta
 from lib_pg.deltas.low_rank import LowRank
+from lib_pg.deltas.parts import Part, Parts
 
-__all__ = ["ActiveNetwork", "Delta", "LowRank"]
+__all__ = ["ActiveNetwork", "Delta", "LowRank", "Part", "Parts"]

@@ -52,6 +52,14 @@ class LowRank:
         product = self.up.float() @ self.down.float().flatten(1)
         return (product * self.scale).view(self.weight_shape)
 
+    def with_core(self, core: Tensor) -> LowRank:
+        """Return dW = scale * up @ core @ down for a Tucker decomposition's core (rank, rank, height, width).
+
+        `down` must be that of a convolution of one pixel: (rank, in, 1, 1).
+        """
+        folded = core.float().permute(0, 2, 3, 1) @ self.down.float().flatten(1)
+        return LowRank(folded.permute(0, 3, 1, 2).to(self.down.dtype).contiguous(), self.up, self.scale)
+
     def is_on(self, device: torch.device, dtype: torch.dtype) -> bool:
         return self.down.device == device and self.down.dtype == dtype
 

@@ -1,158 +1,97 @@
-"""Personalization guidance in AUTOMATIC1111 1.10 and later, for one generation.
+"""AUTOMATIC1111: rows [cond ..., uncond ...], in one call of the U-Net or in several.
 
-Before each of its steps the host calls back with the conditionings of its prompt rows and its uncond rows:
-there the uncond rows become the weak branch. What belongs to a generation hangs on the host's own processing
-object `p` and ends with it.
+The conditioning does not say which rows a call has: hooks count what passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib_pg.hosts.a1111_pass import Pass
-from lib_pg.infotext import to_infotext
-from lib_pg.prompt import read_ratio
-from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
-from lib_pg.weak_branch import detach_all
+import torch
+from torch import Tensor, nn
+
+from lib_pg.hosts.a1111_networks import active_networks, loaded_networks
+from lib_pg.hosts.conditioning import in_length_of, null_rows
+from lib_pg.hosts.rows import take_rows
+from lib_pg.hosts.webui_pass import WebuiPass
+from lib_pg.networks import Network
 
 
-def clean(model: Any) -> None:
-    """Take away what a generation left on the model's U-Net that broke off without the host's saying so."""
-    unet = getattr(getattr(model, "model", None), "diffusion_model", None)
-    if unet is not None:
-        detach_all(unet)
+class A1111Pass(WebuiPass):
+    """One pass of sampling in AUTOMATIC1111 1.10 and later."""
 
+    _left_out = _strong_rows = _filled = 0
+    _predictions: Sequence[Tensor] = ()
 
-class A1111Guidance:
-    """Guidance of one generation (a `p`), from its first sampling to its end.
+    @staticmethod
+    def unet_of(model: Any) -> nn.Module | None:
+        return getattr(getattr(model, "model", None), "diffusion_model", None)
 
-    A fault of ours ends our part: the host goes on with plain CFG and the infotext does not claim more.
-    """
+    @staticmethod
+    def signature(model: Any) -> Any:
+        return tuple(
+            (n.name, getattr(n, "mtime", None), n.te_multiplier, n.unet_multiplier, n.dyn_dim)
+            for n in loaded_networks()
+        )
 
-    def __init__(self, p: Any, settings: Settings, infotext: bool = True) -> None:
-        self._p = p
-        self._settings = settings
-        self._infotext = to_infotext(settings) if infotext else {}
-        self._warned: set[str] = set()
-        self._own_ratios: dict[str, float] = {}
-        self._pass: Pass | None = None
-        self._ran = False
+    def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
+        layers = getattr(self._model, "network_layer_mapping", {})  # made with the first network
+        return active_networks(layers, own_ratios)
 
-    @classmethod
-    def start(
-        cls, p: Any, read_settings: Callable[[], Settings], infotext: bool = True
-    ) -> A1111Guidance | None:
-        """Return the guidance for a generation, or None where it is switched off or asked for wrongly.
+    def weak_rows(self, total: int) -> Sequence[int]:
+        """The last rows: one for each picture."""
+        return range(total - self._uncond_rows, total)
 
-        Args:
-            read_settings: returns the settings; its SettingsError is told to the user.
-            infotext: whether the pictures' parameters may say what made them.
+    def _encode_null(self, ratios: Sequence[float]) -> Any:
+        """Encode it with lower multipliers.
+
+        The host merges a network anew where its multiplier has changed, at the next use of a layer: so the
+        multipliers are lowered for this one prompt, and the next prompt finds them as they were.
         """
-        for control in CONTROLS.values():  # a grid's cells share these: nothing of the last cell may stay
-            p.extra_generation_params.pop(control.infotext_key, None)
+        from modules import devices
+        from modules.prompt_parser import SdConditioning
+
+        loaded = loaded_networks()
+        strengths = [network.te_multiplier for network in loaded]
         try:
-            settings = read_settings()
-        except SettingsError as error:
-            cls(p, Settings()).warn(f"not used, its settings are wrong. {error}")
+            for network, ratio in zip(loaded, ratios, strict=True):
+                network.te_multiplier *= ratio
+            width, height = self._size()
+            prompt = SdConditioning([""], is_negative_prompt=True, width=width, height=height)
+            with devices.autocast():
+                return self._model.get_learned_conditioning(prompt)
+        finally:
+            for network, strength in zip(loaded, strengths, strict=True):
+                network.te_multiplier = strength
+
+    def _null_for(self, null: Any, params: Any) -> Any:
+        return null_rows(null, params.text_uncond, in_length_of(params.text_cond))
+
+    def before_step(self, params: Any) -> None:
+        self._predictions, self._filled = [], 0
+        super().before_step(params)
+
+    def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        rows = len(args[0])
+        weak = len(self.run.enter_unet(rows))
+        self._left_out = weak if self.run.skips_weak_rows else 0
+        self._strong_rows = rows - self._left_out
+        if not self._left_out:
             return None
-        if not settings.enabled:
+        # Where the host calls for weak rows alone, one row has to run: a hook cannot leave a call out.
+        few = slice(0, max(self._strong_rows, 1))
+        return take_rows(args, few, rows), take_rows(kwargs, few, rows)
+
+    def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        self.run.leave_unet()
+        if not self.run.skips_weak_rows:
             return None
-        guidance = cls(p, settings, infotext)
-        if settings.base_checkpoint != DEFAULTS["base_checkpoint"]:
-            guidance.warn("base checkpoint is not supported yet and is ignored; networks are weakened")
-        return guidance
-
-    def read_ratios(self, networks: Mapping[str, Sequence[Any]]) -> None:
-        """Take the weak ratios (`pg=0.3`) that the prompt gives single networks.
-
-        Args:
-            networks: the host's extra networks of the coming pass, by kind.
-        """
-        self._own_ratios = {}
-        for network in networks.get("lora", ()):
-            if not network.positional:
-                continue
-            name = network.positional[0]
-            ratio, problem = read_ratio(name, network.named.get("pg"))
-            if ratio is not None:
-                self._own_ratios[name] = ratio
-            if problem:
-                self.warn(problem)
-
-    def write_infotext(self) -> None:
-        """Say in the coming pictures' parameters what makes them; `end_batch` takes back what did not."""
-        self._ran = False
-        self._p.extra_generation_params.update(self._infotext)
-
-    def begin_pass(self, model: Any) -> None:
-        """Attach to the model for a pass of sampling; the second call for one pass changes nothing."""
-        self.end_pass()
-        if getattr(self._p, "is_hr_pass", False):  # the host has parsed its prompt without telling scripts
-            self.read_ratios(getattr(self._p, "hr_extra_network_data", None) or {})
-        settings = self._pass_settings()
-        if settings is None:
-            return
-        if self._p.cfg_scale == 1:
-            self.warn("at CFG scale 1 there is no guidance, so nothing happens; raise the CFG scale")
-            return
-        try:
-            self._pass = Pass(self._p, model, settings, self._own_ratios, self.warn)
-        except Exception as error:
-            self._give_up(error)
-
-    def before_step(self, params: Any, model: Any) -> None:
-        """Turn the uncond rows of the coming step into the weak branch.
-
-        Args:
-            params: the host's CFGDenoiserParams; `text_uncond` is replaced.
-            model: the host's model in use now; a refiner replaces it within a pass.
-        """
-        if self._pass is None:
-            return
-        try:
-            if not self._pass.is_for(model):
-                settings = self._pass.settings
-                self.end_pass()
-                self._pass = Pass(self._p, model, settings, self._own_ratios, self.warn)
-            self._pass.before_step(params)
-        except Exception as error:
-            self._give_up(error)
-
-    def end_pass(self) -> None:
-        """Detach everything; calling it again changes nothing."""
-        if self._pass is not None:
-            self._pass.end()
-            self._ran = self._ran or self._pass.run.ran
-            self._pass = None
-
-    def end_batch(self) -> None:
-        """End the batch's last pass; keep its infotext only if guidance ran."""
-        self.end_pass()
-        if not self._ran:
-            self._take_infotext_back()
-
-    def warn(self, message: str) -> None:
-        """Tell the user, below the picture and on the console, once a generation."""
-        if message not in self._warned:
-            self._warned.add(message)
-            self._p.comment(f"Personalization Guidance: {message}")
-            print(f"[Personalization Guidance] {message}")
-
-    def _pass_settings(self) -> Settings | None:
-        """Return the settings of the coming pass; None where `hires` switches the second one off."""
-        settings = self._settings
-        if not getattr(self._p, "is_hr_pass", False) or settings.hires == "Same":
-            return settings
-        return replace(settings, weak_ratio=settings.hires_weak_ratio) if settings.hires == "Own" else None
-
-    def _give_up(self, error: Exception) -> None:
-        self.end_pass()
-        self._ran = False
-        self._take_infotext_back()
-        self.warn(f"stopped by a fault of its own, the picture is made with plain CFG. {error!r}")
-
-    def _take_infotext_back(self) -> None:
-        for key in self._infotext:
-            self._p.extra_generation_params.pop(key, None)
+        if self._strong_rows:
+            self._predictions = [*self._predictions, output]
+        if not self._left_out:
+            return None
+        # Rows that were left out get the prediction of their prompt's row, which came before them.
+        filled = torch.cat(list(self._predictions))[self._filled : self._filled + self._left_out]
+        self._filled += self._left_out
+        return torch.cat([output, filled]) if self._strong_rows else filled

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from lib_pg.deltas import ActiveNetwork, LowRank
 from lib_pg.networks import Network
@@ -86,20 +86,16 @@ def _low_rank(part: Any, layer: nn.Module) -> LowRank | str:
     narrow = down.weight.detach()
     wide = up.weight.detach().flatten(1)
     mid = getattr(part, "mid_model", None)
-    if mid is not None:
-        narrow = _with_core(mid.weight.detach(), narrow)
-    elif part.network.dyn_dim is not None:
+    if mid is None and part.network.dyn_dim is not None:
         narrow, wide = narrow[: part.network.dyn_dim], wide[:, : part.network.dyn_dim]
-    if isinstance(layer, nn.Conv2d) and layer.in_channels == 9 and narrow.shape[1] == 4:
+    delta = LowRank(narrow.contiguous(), wide.contiguous(), float(part.calc_scale()))
+    if mid is not None:
+        delta = delta.with_core(mid.weight.detach())
+    if isinstance(layer, nn.Conv2d) and layer.in_channels == 9 and delta.down.shape[1] == 4:
         # The first layer of an inpainting model: the host merges zeros for mask and masked picture.
-        narrow = nn.functional.pad(narrow, (0, 0, 0, 0, 0, 5))
-    return LowRank(narrow.contiguous(), wide.contiguous(), float(part.calc_scale()))
-
-
-def _with_core(core: Tensor, narrow: Tensor) -> Tensor:
-    """Fold the core (rank, rank, h, w) of a Tucker decomposition into the first factor (rank, in, 1, 1)."""
-    folded = core.float().permute(0, 2, 3, 1) @ narrow.float().flatten(1)
-    return folded.permute(0, 3, 1, 2).to(narrow.dtype)
+        padded = nn.functional.pad(delta.down, (0, 0, 0, 0, 0, 5))
+        delta = LowRank(padded, delta.up, delta.scale)
+    return delta
 
 
 def _metadata(loaded: Any) -> dict[str, str]:
