@@ -1,4 +1,4 @@
-"""A small client of AUTOMATIC1111's API: pictures as arrays, infotexts as pairs."""
+"""A small client of the WebUIs' API: pictures as arrays, infotexts as pairs."""
 
 from __future__ import annotations
 
@@ -82,6 +82,7 @@ class Host:
         self._url = url.rstrip("/")
         # The host is this machine or one beside it: no proxy.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._known_options = frozenset(self.call("/sdapi/v1/options"))
 
     def call(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -91,6 +92,9 @@ class Host:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise HostError(error.code, error.read().decode(errors="replace")) from None
+
+    def has_option(self, name: str) -> bool:
+        return name in self._known_options
 
     def networks(self) -> list[str]:
         """Return the names of the networks that a prompt can name."""
@@ -125,10 +129,14 @@ class Host:
         scripts = {title: {"args": list(given)} for title, given in (always_on or {}).items()}
         if args is not None:
             scripts[TITLE] = {"args": [dict(args)] if isinstance(args, Mapping) else list(args)}
+        if values.get("enable_hr"):  # Forge answers with an error without it, the others ignore it
+            values = {"hr_additional_modules": ["Use same choices"], "hr_cfg": 7, **values}
         body = {
             **_SMALL,
             "prompt": prompt,
-            "override_settings": {**OPTIONS, **(options or {})},
+            "override_settings": {
+                name: value for name, value in {**OPTIONS, **(options or {})}.items() if self.has_option(name)
+            },
             "alwayson_scripts": scripts,
             **values,
         }

@@ -1,10 +1,11 @@
-"""The extension in a running AUTOMATIC1111, over its API.
+"""The extension in a running AUTOMATIC1111, Forge or relative of it, over its API.
 
     PG_LIVE_URL=http://127.0.0.1:7860 PG_LIVE_LORA=subject,style python -m pytest tests/live
 
 The host needs `--api`, the extension, a checkpoint and a network that fits it; PG_LIVE_LORA names networks,
-or else the first ones that the host lists are used. The comparisons with brute force need the host script in
-`tests/live/brute_force` too, which says how it is put there. What pictures may differ by suits models in half
+or else the first ones that the host lists are used. The comparisons with brute force need a host script too:
+`tests/live/brute_force`, for Forge and its relatives `tests/live/brute_force_forge`, which say how they are
+put there. What pictures may differ by suits models in half
 precision; for a host in full precision PG_LIVE_LEVEL=0.05 (of 255, in the mean) is a sharper test.
 """
 
@@ -21,7 +22,7 @@ from tests.live.host import TITLE, Answer, Host, HostError, Pixels, distance
 
 URL = os.environ.get("PG_LIVE_URL", "")
 pytestmark = pytest.mark.skipif(
-    not URL, reason="start AUTOMATIC1111 with --api and set PG_LIVE_URL=http://127.0.0.1:7860 to its address"
+    not URL, reason="start a WebUI with --api and set PG_LIVE_URL=http://127.0.0.1:7860 to its address"
 )
 
 BRUTE_FORCE = "Brute force weak pass"
@@ -261,7 +262,9 @@ BRUTE_FORCE_CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", BRUTE_FORCE_CASES)
 def test_pictures_are_those_of_brute_force(host: Host, names: list[str], case: str) -> None:
     if BRUTE_FORCE.lower() not in host.scripts():
-        pytest.skip("copy tests/live/brute_force into the host's extensions folder and restart the host")
+        pytest.skip(
+            "copy tests/live/brute_force or brute_force_forge into the host's extensions folder and restart the host"
+        )
     values = dict(BRUTE_FORCE_CASES[case])
     omega, text = values.pop("omega", 0.4), values.pop("prompt", "a cat on a chair")
     count = values.pop("networks", 1)
