@@ -35,7 +35,9 @@ class Model:
 
     def __init__(self) -> None:
         self.model = types.SimpleNamespace(diffusion_model=UNet())
-        self.text_layer = nn.Linear(WIDTH, WIDTH)
+        self.text_layer = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.text_weight = self.text_layer.weight.detach().clone()
+        self.merged: Any = []
         unet = self.model.diffusion_model
         self.network_layer_mapping = {
             "diffusion_model_conv": unet.conv,
@@ -50,10 +52,15 @@ class Model:
     def encode(self, prompt: str) -> Tensor:
         torch.manual_seed(sum(map(ord, prompt)))
         x = torch.randn(3, WIDTH)
-        total = x @ self.text_layer.weight.T
-        for network in sys.modules["networks"].loaded_networks:
-            total = total + network.te_multiplier * x @ network.text_delta.T
-        return total
+        strengths = [(network, network.te_multiplier) for network in sys.modules["networks"].loaded_networks]
+        if strengths != self.merged:  # the host writes weights anew only where a multiplier has changed
+            total = self.text_weight.clone()
+            for network, strength in strengths:
+                if part := network.modules.get("transformer_text"):
+                    total += strength * part.dense()
+            self.text_layer.weight.copy_(total)
+            self.merged = strengths
+        return self.text_layer(x)
 
 
 class LoraPart:
@@ -90,8 +97,6 @@ class Network:
 
     def __post_init__(self) -> None:
         self.mentioned_name = self.name
-        torch.manual_seed(len(self.name))
-        self.text_delta = torch.randn(WIDTH, WIDTH)
 
 
 class Sampler:

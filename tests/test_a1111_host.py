@@ -83,6 +83,23 @@ def test_uncond_rows_equal_networks_merged_at_omega(pictures: int, together: boo
     assert p.extra_generation_params["PG weak ratio"] == f"{omega:g}"
 
 
+@pytest.mark.parametrize("kind", ["hooks", "merging"])
+def test_the_text_encoder_is_at_omega_and_its_weights_are_back(kind: str) -> None:
+    """Hooks do not reach every layer of a text encoder: there the host has to merge."""
+    options = {"prompts": ["a dog"], "pictures": 1}
+    network = dog()
+    with host([network]) as model:
+        if kind == "merging":
+            network.modules["transformer_attention"] = type("NetworkModuleLora", (), {})()
+        plain(model, **options)
+        before = model.text_layer.weight.clone()
+        ours, _ = guided(model, ON, **options)
+        assert torch.equal(model.text_layer.weight, before)
+        assert not model.text_layer._forward_hooks
+    for our, other in zip(ours, weak(OMEGA, [dog()], **options), strict=True):
+        torch.testing.assert_close(our[1:], other[1:], rtol=1e-5, atol=1e-6)
+
+
 def test_the_prompt_may_give_a_network_its_own_ratio() -> None:
     options = {"prompts": ["a dog"], "pictures": 1}
     with host([dog()]) as model:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lib_pg.hosts.a1111_networks import active_networks, loaded_networks
 from lib_pg.hosts.conditioning import in_length_of, null_rows
 from lib_pg.hosts.rows import take_rows
+from lib_pg.hosts.text_encoder import weakened_text
 from lib_pg.hosts.webui_pass import WebuiPass
 from lib_pg.networks import Network
 
@@ -44,26 +45,38 @@ class A1111Pass(WebuiPass):
         return range(total - self._uncond_rows, total)
 
     def _encode_null(self, ratios: Sequence[float]) -> Any:
-        """Encode it with lower multipliers.
-
-        The host merges a network anew where its multiplier has changed, at the next use of a layer: so the
-        multipliers are lowered for this one prompt, and the next prompt finds them as they were.
-        """
         from modules import devices
         from modules.prompt_parser import SdConditioning
 
+        width, height = self._size()
+        prompt = SdConditioning([""], is_negative_prompt=True, width=width, height=height)
+        text = [network.parts["te"] for network in self._networks if "te" in network.parts]
+        with devices.autocast():
+            if all(part.deltas for part in text):
+                return self._encode_with_hooks(prompt, ratios)
+            return self._encode_merged(prompt, ratios)
+
+    def _encode_with_hooks(self, prompt: Any, ratios: Sequence[float]) -> Any:
+        """Encode it without the host's merging the text encoder's weights anew, which takes longer."""
+        with weakened_text(self._networks, ratios):
+            return self._model.get_learned_conditioning(prompt)
+
+    def _encode_merged(self, prompt: Any, ratios: Sequence[float]) -> Any:
+        """Encode it with lower multipliers, for layers without hooks, such as OpenCLIP's attention.
+
+        The host merges a network anew where its multiplier has changed, at the next use of a layer: so the
+        multipliers are lowered for this one prompt. Another one brings the weights back.
+        """
         loaded = loaded_networks()
         strengths = [network.te_multiplier for network in loaded]
         try:
             for network, ratio in zip(loaded, ratios, strict=True):
                 network.te_multiplier *= ratio
-            width, height = self._size()
-            prompt = SdConditioning([""], is_negative_prompt=True, width=width, height=height)
-            with devices.autocast():
-                return self._model.get_learned_conditioning(prompt)
+            return self._model.get_learned_conditioning(prompt)
         finally:
             for network, strength in zip(loaded, strengths, strict=True):
                 network.te_multiplier = strength
+            self._model.get_learned_conditioning(prompt)
 
     def _null_for(self, null: Any, params: Any) -> Any:
         return null_rows(null, params.text_uncond, in_length_of(params.text_cond))

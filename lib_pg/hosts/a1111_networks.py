@@ -48,27 +48,30 @@ def active_networks(
 def _network(
     loaded: Any, layers: Mapping[str, nn.Module], own_ratios: Mapping[str, float]
 ) -> tuple[Network, dict[str, int]]:
-    deltas: dict[nn.Module, LowRank] = {}
+    in_unet: dict[nn.Module, LowRank] = {}
+    in_text: dict[nn.Module, LowRank] = {}
     skipped: dict[str, int] = {}
-    text = False
+    has_text = hooks_reach_text = False
     for key, part in loaded.modules.items():
-        if not key.startswith(_UNET):
-            text = True
-            continue
         layer = layers.get(key)
-        if layer is None:  # the network was matched to another model than the one in use
+        delta = "gone" if layer is None else _low_rank(part, layer)
+        if not key.startswith(_UNET):
+            hooks_reach_text = isinstance(delta, LowRank) and (hooks_reach_text or not has_text)
+            has_text = True
+            if layer is not None and isinstance(delta, LowRank):
+                in_text[layer] = delta
+        elif layer is None:  # the network was matched to another model than the one in use
             continue
-        delta = _low_rank(part, layer)
-        if isinstance(delta, str):
-            skipped[delta] = skipped.get(delta, 0) + 1
+        elif isinstance(delta, LowRank):
+            in_unet[layer] = delta
         else:
-            deltas[layer] = delta
+            skipped[delta] = skipped.get(delta, 0) + 1
     name = loaded.mentioned_name or loaded.name
     parts = {}
-    if deltas:
-        parts["unet"] = ActiveNetwork(name, deltas, float(loaded.unet_multiplier))
-    if text:  # the host itself scales this part, see `null_prompt`
-        parts["te"] = ActiveNetwork(name, {}, float(loaded.te_multiplier))
+    if in_unet:
+        parts["unet"] = ActiveNetwork(name, in_unet, float(loaded.unet_multiplier))
+    if has_text:  # without deltas the host itself has to scale this part, of whatever kind it is
+        parts["te"] = ActiveNetwork(name, in_text if hooks_reach_text else {}, float(loaded.te_multiplier))
     return Network(name, parts, own_ratios.get(name), _metadata(loaded)), skipped
 
 

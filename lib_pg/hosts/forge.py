@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from lib_pg.hosts.conditioning import in_rows, null_rows, tokens
 from lib_pg.hosts.forge_networks import active_networks
+from lib_pg.hosts.text_encoder import weakened_text
 from lib_pg.hosts.webui_pass import WebuiPass
 from lib_pg.networks import Network
-from lib_pg.weak_branch import WeakBranch
 
 _UNCOND = 1
 _MODIFIERS = "conditioning_modifiers"
@@ -71,18 +71,10 @@ class ForgePass(WebuiPass):
         from modules import devices, shared
         from modules.prompt_parser import SdConditioning
 
-        in_text = [
-            (network.parts["te"], ratio)
-            for network, ratio in zip(self._networks, ratios, strict=True)
-            if "te" in network.parts
-        ]
-        branch = WeakBranch([part for part, _ in in_text])
-        branch.set_ratios([ratio for _, ratio in in_text])
-        branch.set_rows((0,), 1)
         width, height = self._size()
         prompt = SdConditioning([""], is_negative_prompt=True, width=width, height=height)
         prompt.distilled_cfg_scale = self._distilled_scale()
-        with branch, devices.autocast():
+        with weakened_text(self._networks, ratios), devices.autocast():
             if hasattr(self._model, "set_clip_skip"):
                 self._model.set_clip_skip(int(shared.opts.CLIP_stop_at_last_layers))
             null = self._model.get_learned_conditioning(prompt)

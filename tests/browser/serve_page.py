@@ -8,6 +8,8 @@ serves until its standard input ends.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import sys
 import types
@@ -108,14 +110,14 @@ def main() -> None:
     sys.modules["modules.ui_components"] = components
     pages["host"] = page(presets, ["pg_txt2img", "pg_img2img"])
     addresses = {name: _served(blocks) for name, blocks in pages.items()}
-    import lib_pg.networks  # noqa: F401  the first line must not wait for torch
-
     print(json.dumps({"gradio": gr.__version__, **addresses}), flush=True)
+    importlib.import_module("lib_pg.networks")  # now, so that the first line need not wait for torch
     sys.stdin.read()
 
 
 def _served(blocks: gr.Blocks) -> str:
-    blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, show_api=False)
+    with contextlib.redirect_stdout(sys.stderr):  # which gradio 3 writes to although it shall be quiet
+        blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, show_api=False)
     return str(blocks.local_url)
 
 

@@ -28,6 +28,7 @@ OPTIONS: Mapping[str, Any] = {
     "pad_cond_uncond": False,
     "lora_functional": False,
     "skip_early_cond": 0.0,
+    "s_min_uncond": 0.0,
     "token_merging_ratio": 0,
     "token_merging_ratio_hr": 0,
     "hypertile_enable_unet": False,
@@ -109,6 +110,11 @@ class Host:
         now = self.call("/sdapi/v1/options")
         return {name: now[name] for name in OPTIONS if name in now}
 
+    def state(self) -> dict[str, Any]:
+        """Return the hooks on the host's model and a hash of its weights, by the script in `probe`."""
+        found: dict[str, Any] = self.call("/pg-live/state")
+        return found
+
     def txt2img(
         self,
         prompt: str,
@@ -124,7 +130,7 @@ class Host:
             args: the extension's arguments, as one dict or in their order; None sends none.
             options: settings of the host for this call.
             always_on: arguments of other scripts, by title.
-            values: everything else that the host's API takes.
+            values: everything else that the host's API takes; with `init_images` it is img2img.
         """
         scripts = {title: {"args": list(given)} for title, given in (always_on or {}).items()}
         if args is not None:
@@ -140,7 +146,7 @@ class Host:
             "alwayson_scripts": scripts,
             **values,
         }
-        answer = self.call("/sdapi/v1/txt2img", body)
+        answer = self.call(f"/sdapi/v1/{'img2img' if 'init_images' in values else 'txt2img'}", body)
         return Answer([_pixels(text) for text in answer["images"]], json.loads(answer["info"])["infotexts"])
 
     def grid(self, prompt: str, x: tuple[str, str], y: tuple[str, str], **values: Any) -> Answer:
@@ -169,6 +175,13 @@ class Host:
 def distance(a: Pixels, b: Pixels) -> float:
     """Return the mean difference of two pictures, in levels of 255."""
     return float(np.abs(a - b).mean())
+
+
+def as_png(pixels: Pixels) -> str:
+    """Return a picture as the API takes it."""
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def _pixels(text: str) -> Pixels:

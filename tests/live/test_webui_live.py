@@ -1,62 +1,17 @@
-"""The extension in a running AUTOMATIC1111, Forge or relative of it, over its API.
-
-    PG_LIVE_URL=http://127.0.0.1:7860 PG_LIVE_LORA=subject,style python -m pytest tests/live
-
-The host needs `--api`, the extension, a checkpoint and a network that fits it; PG_LIVE_LORA names networks,
-or else the first ones that the host lists are used. The comparisons with brute force need a host script too:
-`tests/live/brute_force`, for Forge and its relatives `tests/live/brute_force_forge`, which say how they are
-put there. What pictures may differ by suits models in half
-precision; for a host in full precision PG_LIVE_LEVEL=0.05 (of 255, in the mean) is a sharper test.
-"""
+"""The extension in a running AUTOMATIC1111, Forge or relative of it, over its API; `conftest.py` says how."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.live.host import TITLE, Answer, Host, HostError, Pixels, distance
-
-URL = os.environ.get("PG_LIVE_URL", "")
-pytestmark = pytest.mark.skipif(
-    not URL, reason="start a WebUI with --api and set PG_LIVE_URL=http://127.0.0.1:7860 to its address"
-)
+from tests.live.host import Answer, Host, HostError, Pixels, distance
 
 BRUTE_FORCE = "Brute force weak pass"
-LEVEL = float(os.environ.get("PG_LIVE_LEVEL", "1"))  # what rounding, batching and merging may differ by
 FAR = 1.0  # what another guidance differs by at least
 GUIDED = {"enabled": True, "weak_ratio": 0.4}
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    host = Host(URL)
-    assert TITLE.lower() in host.scripts(), "the host does not list the extension"
-    before = host.options()
-    yield host
-    host.txt2img("a cat", steps=1, options=before)  # an override that the host keeps has to be the old value
-
-
-@pytest.fixture(scope="module")
-def names(host: Host) -> list[str]:
-    named = [name.strip() for name in os.environ.get("PG_LIVE_LORA", "").split(",") if name.strip()]
-    names = named or host.networks()
-    assert names, "the host has no network: name one in PG_LIVE_LORA"
-    return names
-
-
-@pytest.fixture(scope="module")
-def prompt(names: list[str]) -> str:
-    return f"a cat on a chair<lora:{names[0]}:1>"
-
-
-@pytest.fixture(scope="module")
-def plain(host: Host, prompt: str) -> Pixels:
-    """The picture of the host alone, made before anything was guided."""
-    return host.txt2img(prompt).picture
 
 
 @pytest.fixture(scope="module")
@@ -147,24 +102,24 @@ def test_a_network_s_own_ratio_wins_over_the_slider(host: Host, names: list[str]
     assert same(own.picture, guided.picture)
 
 
-def test_a_batch_is_its_single_pictures(host: Host, prompt: str) -> None:
+def test_a_batch_is_its_single_pictures(host: Host, level: float, prompt: str) -> None:
     batch = host.txt2img(prompt, args=GUIDED, batch_size=3).pictures[-3:]
     for seed, picture in enumerate(batch, start=1):
-        assert distance(host.txt2img(prompt, args=GUIDED, seed=seed).picture, picture) < LEVEL
+        assert distance(host.txt2img(prompt, args=GUIDED, seed=seed).picture, picture) < level
 
 
-def test_calls_one_by_one_are_those_in_a_batch(host: Host, prompt: str, guided: Answer) -> None:
+def test_calls_one_by_one_are_those_in_a_batch(host: Host, level: float, prompt: str, guided: Answer) -> None:
     split = host.txt2img(prompt, args=GUIDED, options={"batch_cond_uncond": False})
-    assert distance(split.picture, guided.picture) < LEVEL
+    assert distance(split.picture, guided.picture) < level
 
 
 @pytest.mark.parametrize("batched", [True, False])
 def test_nowhere_and_none_outside_is_cfg_scale_1(
-    host: Host, prompt: str, plain: Pixels, batched: bool
+    host: Host, level: float, prompt: str, plain: Pixels, batched: bool
 ) -> None:
     settings = GUIDED | {"start": 1, "outside": "None"}
     never = host.txt2img(prompt, args=settings, options={"batch_cond_uncond": batched})
-    assert distance(never.picture, host.txt2img(prompt, cfg_scale=1).picture) < LEVEL
+    assert distance(never.picture, host.txt2img(prompt, cfg_scale=1).picture) < level
     assert distance(never.picture, plain) > FAR
 
 
@@ -260,11 +215,9 @@ BRUTE_FORCE_CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("case", BRUTE_FORCE_CASES)
-def test_pictures_are_those_of_brute_force(host: Host, names: list[str], case: str) -> None:
+def test_pictures_are_those_of_brute_force(host: Host, level: float, names: list[str], case: str) -> None:
     if BRUTE_FORCE.lower() not in host.scripts():
-        pytest.skip(
-            "copy tests/live/brute_force or brute_force_forge into the host's extensions folder and restart the host"
-        )
+        pytest.skip("copy tests/live/brute_force or brute_force_forge into the host's extensions, restart it")
     values = dict(BRUTE_FORCE_CASES[case])
     omega, text = values.pop("omega", 0.4), values.pop("prompt", "a cat on a chair")
     count = values.pop("networks", 1)
@@ -278,5 +231,5 @@ def test_pictures_are_those_of_brute_force(host: Host, names: list[str], case: s
     unguided = host.txt2img(text, **values | {"negative_prompt": ""})
     for mine, wanted, without in zip(ours.pictures, brute.pictures, unguided.pictures, strict=True):
         print(f"{case}: {distance(mine, wanted):.4f} of brute force, {distance(mine, without):.2f} of CFG")
-        assert distance(mine, wanted) < LEVEL
+        assert distance(mine, wanted) < level
         assert distance(mine, without) > FAR
