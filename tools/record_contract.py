@@ -1,11 +1,12 @@
 """Record what a host offers of the names that the extension relies on.
 
     python tools/record_contract.py HOST_FOLDER tests/contracts/a1111-1.10.1.json
+    python tools/record_contract.py HOST_FOLDER tests/contracts/forge-2.0.1.json
 
 The host's files are parsed, never imported or run: any Python that reads them will do, and nothing
 of the host need be installed. What is written are facts (files, parameters, names of attributes and keyword
-arguments), no code.
-`tests/test_contracts.py` holds the extension and the stand-in host of the tests against them.
+arguments, orders of values), no code.
+`tests/test_contracts.py` holds the extension and the stand-in hosts of the tests against them.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 # Where the host keeps code of its own; extensions and other people's repositories are no part of it.
-ROOMS = ("modules", "modules_forge", "backend", "scripts", "extensions-builtin")
+ROOMS = ("modules", "modules_forge", "backend", "ldm_patched", "scripts", "extensions-builtin")
+# Other people's code in the host's care: only the orders of values are of interest here.
+LENT = ("packages_3rdparty",)
 
 _OTHERS = ("extensions-builtin/", "scripts/")  # these define functions of the same names for themselves
+_ENGINES = ("backend/", "ldm_patched/")
 
 # By class, the file where it is looked for first; a host may keep it elsewhere.
 CLASSES = {
@@ -32,8 +36,6 @@ CLASSES = {
     "ExtraNetworkParams": "modules/extra_networks.py",
     "InputAccordion": "modules/ui_components.py",
     "Network": "extensions-builtin/Lora/network.py",
-    "NetworkModule": "extensions-builtin/Lora/network.py",
-    "NetworkModuleLora": "extensions-builtin/Lora/network_lora.py",
     "NetworkOnDisk": "extensions-builtin/Lora/network.py",
     "OptionInfo": "modules/options.py",
     "Sampler": "modules/sd_samplers_common.py",
@@ -45,25 +47,66 @@ CLASSES = {
 # Every definition counts: methods of a kind of model, or functions of a module.
 FUNCTIONS = ("get_learned_conditioning", "on_before_ui", "on_cfg_denoiser", "on_ui_settings")
 # Names that are assigned somewhere: attributes that the host puts on its objects, and globals of a module.
-ASSIGNED = ("axis_options", "loaded_networks", "network_layer_mapping", "scripts_data")
+ASSIGNED = ("axis_options", "loaded_networks", "scripts_data")
+
+A1111_CLASSES = {
+    "NetworkModule": "extensions-builtin/Lora/network.py",
+    "NetworkModuleLora": "extensions-builtin/Lora/network_lora.py",
+}
+A1111_ASSIGNED = ("network_layer_mapping",)
+
+FORGE_CLASSES = {
+    "CLIP": "ldm_patched/modules/sd.py",
+    "ForgeObjects": "modules_forge/forge_loader.py",
+    "ModelPatcher": "ldm_patched/modules/model_patcher.py",
+    "UnetPatcher": "modules_forge/unet_patcher.py",
+}
+FORGE_FUNCTIONS = ("sampling_prepare", "load_lora_state_dict", "set_clip_skip")
+FORGE_ASSIGNED = (
+    "current_lora_hash",
+    "distilled_cfg_scale",
+    "forge_objects",
+    "forge_objects_after_applying_lora",
+    "forge_objects_original",
+)
+# Keys of the host's dictionaries.
+FORGE_TEXTS = (
+    "cond_or_uncond",
+    "conditioning_modifiers",
+    "crossattn",
+    "guidance",
+    "transformer_options",
+    "vector",
+)
+# Values whose order matters, by names that are among them.
+FORGE_ORDERS = {
+    "lora": {"alpha", "mid"},
+    "modifier": {"cond_scale", "model_options", "seed"},
+    "patch": {"strength_patch", "strength_model"},
+}
+# What some of the hosts call otherwise.
+ALIASES = {"ForgeObjects": "ForgeSD"}
 
 
 def record(host: Path) -> dict[str, Any]:
     """Return the facts about the host in a folder."""
-    trees = dict(_trees(host))
-    classes = {name: _find_class(trees, name, file) for name, file in CLASSES.items()}
+    trees = dict(_trees(host, ROOMS))
+    forge = _name(host) != "AUTOMATIC1111"
+    wanted = CLASSES | (FORGE_CLASSES if forge else A1111_CLASSES)
+    classes = {name: _find_class(trees, name, wanted[name]) for name in sorted(wanted)}
     assert classes["Script"] is not None, f"{host} has no class Script: is it a host's folder?"
     methods = set(classes["Script"]["methods"])
-    functions: dict[str, list[Any]] = {name: [] for name in FUNCTIONS}
-    assigned: dict[str, list[str]] = {name: [] for name in ASSIGNED}
+    functions: dict[str, list[Any]] = {name: [] for name in FUNCTIONS + (FORGE_FUNCTIONS if forge else ())}
+    own = ASSIGNED + (FORGE_ASSIGNED if forge else A1111_ASSIGNED)
+    assigned: dict[str, list[str]] = {name: [] for name in sorted(own)}
     calls: dict[str, list[Any]] = {}
     for file, tree in trees.items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and node.name in functions and not file.startswith(_OTHERS):
-                functions[node.name].append({"file": file, "parameters": _signature(node)})
+            if isinstance(node, ast.FunctionDef) and node.name in functions:
+                if node.name == "load_lora_state_dict" or not file.startswith(_OTHERS):
+                    functions[node.name].append({"file": file, "parameters": _signature(node)})
             elif isinstance(node, ast.Call) and (method := _script_call(node)) in methods:
-                keywords = [keyword.arg for keyword in node.keywords]
-                calls.setdefault(method, []).append({"file": file, "keywords": [k or "**" for k in keywords]})
+                calls.setdefault(method, []).append({"file": file, "keywords": _keywords(node)})
             for name in _targets(node):
                 if name in assigned and file not in assigned[name]:
                     assigned[name].append(file)
@@ -73,6 +116,7 @@ def record(host: Path) -> dict[str, Any]:
         "functions": functions,
         "assigned": assigned,
         "script_calls": dict(sorted(calls.items())),
+        **(_forge_facts(trees | dict(_trees(host, LENT))) if forge else {}),
         "missing": sorted(
             [name for name, found in classes.items() if found is None]
             + [name for name, found in (functions | assigned).items() if not found]
@@ -80,19 +124,48 @@ def record(host: Path) -> dict[str, Any]:
     }
 
 
-def _trees(host: Path) -> Iterator[tuple[str, ast.Module]]:
-    for room in ROOMS:
+def _forge_facts(trees: dict[str, ast.Module]) -> dict[str, Any]:
+    """Return which keys and which orders of values the host uses, and how it calls its U-Net."""
+    texts: dict[str, list[str]] = {text: [] for text in FORGE_TEXTS}
+    orders: dict[str, list[Any]] = {name: [] for name in FORGE_ORDERS}
+    unet_calls: list[Any] = []
+    for file, tree in trees.items():
+        if file.startswith(_OTHERS):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and node.value in texts and file not in texts[node.value]:
+                texts[node.value].append(file)
+            elif file.startswith(_ENGINES) and _calls_unet(node):
+                unet_calls.append({"file": file, "keywords": _keywords(node)})
+            values = _values(node)
+            for name, marks in FORGE_ORDERS.items():
+                found = {"file": file, "values": values}
+                if marks <= set(values) and found not in orders[name]:
+                    orders[name].append(found)
+    return {"texts": texts, "orders": orders, "unet_calls": unet_calls}
+
+
+def _trees(host: Path, rooms: tuple[str, ...]) -> Iterator[tuple[str, ast.Module]]:
+    for room in rooms:
         for path in sorted((host / room).rglob("*.py")):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about the host's escapes in texts
-                yield path.relative_to(host).as_posix(), ast.parse(path.read_bytes())
+                try:
+                    yield path.relative_to(host).as_posix(), ast.parse(path.read_bytes())
+                except SyntaxError as error:  # hosts carry files along that nothing can import
+                    print(f"left out: {path.relative_to(host)}: {error}")
 
 
 def _find_class(trees: dict[str, ast.Module], name: str, first: str) -> dict[str, Any] | None:
     for file in [first, *trees]:
         for node in ast.walk(trees.get(file, ast.Module([], []))):
-            if isinstance(node, ast.ClassDef) and node.name == name:
+            if isinstance(node, ast.ClassDef) and node.name in (name, ALIASES.get(name)):
                 return {"file": file, **_class(node)}
+    for file, tree in trees.items():
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef) and node.name == name:  # one that makes the object
+                made = {"__init__": f"self, {_signature(node)}"}
+                return {"file": file, "bases": [], "methods": made, "attributes": []}
     return None
 
 
@@ -126,6 +199,21 @@ def _script_call(node: ast.Call) -> str:
     return ""
 
 
+def _calls_unet(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "self.diffusion_model"
+
+
+def _keywords(call: ast.Call) -> list[str]:
+    return [keyword.arg or "**" for keyword in call.keywords]
+
+
+def _values(node: ast.AST) -> list[str]:
+    """Return the values that are put together here, or given to a function without names."""
+    if isinstance(node, (ast.Tuple, ast.List)) and isinstance(node.ctx, ast.Load):
+        return [ast.unparse(value) for value in node.elts]
+    return [ast.unparse(value) for value in node.args] if isinstance(node, ast.Call) else []
+
+
 def _stored(node: ast.AST) -> list[ast.expr]:
     if isinstance(node, ast.Assign):
         targets = node.targets
@@ -140,13 +228,20 @@ def _targets(node: ast.AST) -> Iterator[str]:
 
 
 def _name(host: Path) -> str:
-    return "Forge" if (host / "modules_forge").is_dir() else "AUTOMATIC1111"
+    if not (host / "modules_forge").is_dir():
+        return "AUTOMATIC1111"
+    if (host / "backend").is_dir():
+        return "Forge"
+    return "reForge" if (host / "ldm_patched/modules/weight_adapter").is_dir() else "Forge Classic"
 
 
 def _version(host: Path) -> str | None:
-    """Return the newest version that the host's list of changes has."""
-    changes = host / "CHANGELOG.md"
-    found = re.search(r"^## v?([0-9][0-9.]*)", changes.read_text("utf-8"), re.M) if changes.exists() else None
+    """Return the version that a Forge says it is, or the newest one in the host's list of changes."""
+    own, changes = host / "modules_forge/forge_version.py", host / "CHANGELOG.md"
+    file, pattern = (
+        (own, r"""version = ["'](.*)["']""") if own.exists() else (changes, r"^## v?([0-9][0-9.]*)")
+    )
+    found = re.search(pattern, file.read_text("utf-8"), re.M) if file.exists() else None
     return found[1] if found else None
 
 

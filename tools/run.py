@@ -27,6 +27,13 @@ JOBS = {
     ),
 }
 
+# What tests/browser needs beside, and the folder for what .venv cannot hold: two versions of one package.
+BROWSER = [
+    ("requirements-driver.txt", None),
+    ("requirements-gradio3.txt", VENV / "gradio3"),
+    ("requirements-gradio4.txt", VENV / "gradio4"),
+]
+
 
 def main(arguments):
     """Run the job named first and return its exit code; what follows goes to its last command."""
@@ -38,6 +45,8 @@ def main(arguments):
     requirements, commands = JOBS[arguments[0]]
     try:
         set_up(requirements)
+        if arguments[0] == "test":
+            set_up_browser()
         for number, command in enumerate(commands, 1):
             more = arguments[1:] if number == len(commands) else []
             code = subprocess.call([str(python())] + command + more, cwd=str(ROOT))  # noqa: RUF005
@@ -80,6 +89,30 @@ def set_up(requirements):
     pip = [str(python()), "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.check_call([*pip, "install", "-r", str(ROOT / requirements)])
     STAMP.write_text(wanted(requirements), "utf-8")
+
+
+def set_up_browser():
+    """Install what tests/browser needs, side by side; where that fails its tests are skipped, no more."""
+    started = []
+    for name, folder in BROWSER:
+        requirements = ROOT / "tests" / "browser" / name
+        stamp = VENV / (name + ".done")
+        if stamp.is_file() and stamp.read_bytes() == requirements.read_bytes():
+            continue
+        if folder and sys.version_info >= (3, 13):  # which those versions of gradio do not know
+            continue
+        command = [str(python()), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+        command += ["--no-deps", "--only-binary", ":all:", "--no-compile", "-r", str(requirements)]
+        if folder:
+            shutil.rmtree(str(folder), ignore_errors=True)
+            command += ["--target", str(folder)]
+        print(f"installing {name} for the tests in a browser; this is done once", flush=True)
+        started.append((stamp, requirements, subprocess.Popen(command)))
+    for stamp, requirements, process in started:
+        if process.wait():
+            print(f"{requirements.name} cannot be installed: tests in a browser are skipped", flush=True)
+        else:
+            shutil.copyfile(str(requirements), str(stamp))
 
 
 def wanted(requirements):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import socket
 import sys
 import types
 from pathlib import Path
@@ -36,7 +37,7 @@ _MOVE_TICK = """(id) => {
     tick.checked = source.checked;
     tick.addEventListener("click", (event) => event.stopPropagation());
     tick.addEventListener("change", () => source.click());
-    document.querySelector(`#${id} > .label-wrap, #${id} .label-wrap`).prepend(tick);
+    document.querySelector(`#${id} .label-wrap`).prepend(tick);
 }"""
 
 
@@ -44,8 +45,7 @@ class InputAccordion(gr.Checkbox):
     """A stand-in for the hosts' class of that name: a checkbox that is entered as an accordion."""
 
     def __init__(self, value: bool, *, label: str, elem_id: str) -> None:
-        # Without its box in the page there would be nothing to click; it is only not to be seen.
-        super().__init__(value, label=label, elem_id=f"{elem_id}-checkbox", elem_classes="out-of-sight")
+        super().__init__(value, label=label, elem_id=f"{elem_id}-checkbox", visible=False)
         self.inner = gr.Accordion(label, open=value, elem_id=elem_id)
 
     def __enter__(self) -> InputAccordion:
@@ -62,7 +62,7 @@ class InputAccordion(gr.Checkbox):
 
 def page(presets: Path, ticks: list[str]) -> gr.Blocks:
     """Return a page with the tabs txt2img and img2img; `ticks` are accordions with a tick to be moved."""
-    css = (ROOT / "style.css").read_text("utf-8") + ".out-of-sight { position: absolute; left: -9999px; }"
+    css = (ROOT / "style.css").read_text("utf-8")
     with gr.Blocks(css=css, title="page under test", analytics_enabled=False) as blocks:
         with gr.Tabs():
             with gr.Tab("txt2img", elem_id="tab_txt2img"):
@@ -117,8 +117,21 @@ def main() -> None:
 
 def _served(blocks: gr.Blocks) -> str:
     with contextlib.redirect_stdout(sys.stderr):  # which gradio 3 writes to although it shall be quiet
-        blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, show_api=False)
+        blocks.launch(
+            server_name="127.0.0.1",
+            server_port=_free_port(),
+            prevent_thread_lock=True,
+            quiet=True,
+            show_api=False,
+        )
     return str(blocks.local_url)
+
+
+def _free_port() -> int:
+    """Return a port that gradio would not find: it takes 7860, where a host may be about to start."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -41,8 +41,7 @@ class InputAccordion(gr.Checkbox):
     """A stand-in for the hosts' class of that name: a checkbox that is entered as an accordion."""
 
     def __init__(self, value: bool, *, label: str, elem_id: str) -> None:
-        # Without its box in the page there would be nothing to click; it is only not to be seen.
-        super().__init__(value, label=label, elem_id=f"{elem_id}-checkbox", elem_classes="out-of-sight")
+        super().__init__(value, label=label, elem_id=f"{elem_id}-checkbox", visible=False)
         self.inner = gr.Accordion(label, open=value, elem_id=elem_id)
 
     def __enter__(self) -> InputAccordion:

@@ -1,4 +1,4 @@
-"""However a guided generation ends in a running host, nothing of it stays; `conftest.py` says how to run it."""
+"""However a guided generation ends in a host, nothing of it stays; `conftest.py` says how to run it."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def state() -> dict[str, Any]:
         hooks += sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
         for name, weight in sorted(model.state_dict().items()):
             digest.update(name.encode())
-            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(weight.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     forge = getattr(shared.sd_model, "forge_objects", None)
     modifiers = [] if forge is None else forge.unet.model_options.get("conditioning_modifiers", [])
     return {"hooks": hooks, "modifiers": len(modifiers), "weights": digest.hexdigest()}

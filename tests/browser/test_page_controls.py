@@ -1,0 +1,115 @@
+"""The accordion in a browser: its controls, the line and the presets, with the hosts' versions of gradio."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lib_pg.settings import CONTROLS
+from lib_pg.webui.presets import BUILT_IN
+from tests.browser.conftest import Server
+
+if TYPE_CHECKING:
+    from tests.browser.pages import Accordion
+
+# `networks` is a text behind a list, seen by nobody; the others are seen at some time.
+SEEN = [name for name in CONTROLS if name != "networks"]
+CONDITIONAL = ("weak_ratio_end", "hires_weak_ratio")
+
+
+def test_the_accordion_is_closed_at_first_and_has_a_tick(open_page: Callable[..., Accordion]) -> None:
+    accordion = open_page()
+    accordion.expect_open(False)
+    accordion.header.click()
+    accordion.expect_open(True)
+    assert not accordion.part("enabled").get_by_role("checkbox").is_checked()
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_every_control_is_there_once(shown: Accordion, name: str) -> None:
+    assert shown.page.locator(f"[id='pg_txt2img_{name}']").count() == 1
+    shown.expect_shown(name, name in SEEN and name not in CONDITIONAL)
+
+
+def test_each_end_of_a_schedule_and_ratio_of_a_pass_is_shown_where_it_is_used(
+    open_page: Callable[..., Accordion],
+) -> None:
+    accordion = open_page()
+    accordion.unfold()
+    for choice, values, name in (
+        ("schedule", {"Linear": True, "Constant": False, "Cosine": True}, "weak_ratio_end"),
+        ("hires", {"Own": True, "Off": False, "Same": False}, "hires_weak_ratio"),
+    ):
+        accordion.expect_shown(name, False)
+        for value, used in values.items():
+            accordion.choose(choice, value)
+            accordion.expect_shown(name, used)
+
+
+def test_img2img_has_its_own_accordion_without_hires(open_page: Callable[..., Accordion]) -> None:
+    accordion = open_page(tab="img2img")
+    accordion.unfold()
+    for name in ("hires", "hires_weak_ratio"):
+        accordion.expect_shown(name, False)
+    accordion.tick()
+    accordion.set_prompt("<lora:sks_dog:0.5>")
+    accordion.expect_line("sks_dog 0.5 -> 0.35 in the weak branch")
+
+
+def test_the_line_follows_prompt_tick_and_controls(open_page: Callable[..., Accordion]) -> None:
+    accordion = open_page()
+    accordion.unfold()
+    accordion.tick()
+    accordion.expect_line("no network to weaken")
+    accordion.type_prompt("<lora:sks_dog:1>")
+    accordion.expect_line("sks_dog 1 -> 0.7 in the weak branch")
+    accordion.set_number("weak_ratio", 0.25)
+    accordion.expect_line("sks_dog 1 -> 0.25 in the weak branch")
+    accordion.set_prompt("<lora:fast:1> <lora:detail:1:pg=7>")
+    accordion.expect_line("fast looks like an accelerator and is not weakened")
+    accordion.expect_line("pg=7 is not a number from 0 to 1, so the settings decide")
+    accordion.choose("mode", "CFG")
+    accordion.expect_line("nothing changes")
+
+
+def test_a_picked_network_is_the_only_one_to_be_weakened(open_page: Callable[..., Accordion]) -> None:
+    accordion = open_page()
+    accordion.unfold()
+    accordion.tick()
+    accordion.set_prompt("<lora:sks_dog:1><lora:detail:1>")
+    accordion.expect_line("detail 1 -> 0.7")
+    assert accordion.options("networks_picker") == ["detail", "fast", "sks_dog"]
+    accordion.pick("networks_picker", "sks_dog")
+    accordion.expect_line("sks_dog 1 -> 0.7 in the weak branch; detail 1 unchanged")
+
+
+def test_a_preset_is_saved_loaded_and_deleted(open_page: Callable[..., Accordion], server: Server) -> None:
+    accordion = open_page()
+    accordion.unfold()
+    accordion.set_number("weak_ratio", 0.25)
+    accordion.choose("schedule", "Cosine")
+    accordion.part("preset_name").locator("input, textarea").fill("my dog")
+    accordion.settle()
+    accordion.part("preset_save").click()
+    accordion.expect_message("Saved as my dog.")
+    file = server.presets / "presets.json"
+    kept = json.loads(file.read_text("utf-8"))["my dog"]
+    assert (kept["weak_ratio"], kept["schedule"]) == (0.25, "Cosine")
+    assert accordion.options("preset") == [*BUILT_IN, "my dog"]
+
+    accordion.pick("preset", "Balanced")
+    accordion.expect_number("weak_ratio", 0.7)
+    accordion.expect_shown("weak_ratio_end", False)
+    accordion.part("preset_delete").click()
+    accordion.expect_message("'Balanced' is built in and stays")
+
+    accordion.pick("preset", "my dog")
+    accordion.expect_number("weak_ratio", 0.25)
+    accordion.expect_shown("weak_ratio_end", True)
+    accordion.part("preset_delete").click()
+    accordion.expect_message("Deleted my dog.")
+    assert json.loads(file.read_text("utf-8")) == {}
+    assert accordion.options("preset") == list(BUILT_IN)
