@@ -150,6 +150,7 @@ def host(networks: list[Network]) -> Iterator[Model]:
     lora = types.ModuleType("networks")
     lora.loaded_networks = networks  # type: ignore[attr-defined]
     package = types.ModuleType("modules")
+    package.shared = types.SimpleNamespace(opts=types.SimpleNamespace())  # type: ignore[attr-defined]
     package.devices = types.SimpleNamespace(autocast=nullcontext)  # type: ignore[attr-defined]
     added = {"modules": package, "modules.prompt_parser": parser, "networks": lora}
     before = {name: sys.modules.get(name) for name in added}

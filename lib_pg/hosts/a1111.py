@@ -31,10 +31,13 @@ class A1111Pass(WebuiPass):
 
     @staticmethod
     def signature(model: Any) -> Any:
-        return tuple(
+        from modules import shared
+
+        merged = not getattr(shared.opts, "lora_functional", False)  # the other way rounds differently
+        return merged, [
             (n.name, getattr(n, "mtime", None), n.te_multiplier, n.unet_multiplier, n.dyn_dim)
             for n in loaded_networks()
-        )
+        ]
 
     def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
         layers = getattr(self._model, "network_layer_mapping", {})  # made with the first network

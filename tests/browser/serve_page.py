@@ -41,23 +41,22 @@ _MOVE_TICK = """(id) => {
 }"""
 
 
-class InputAccordion(gr.Checkbox):
-    """A stand-in for the hosts' class of that name: a checkbox that is entered as an accordion."""
+class InputAccordion:
+    """A stand-in for the hosts' class of that name: entered as an accordion, used as a checkbox.
+
+    Theirs is a kind of gr.Checkbox. This one is not: gradio 4 writes a file beside any such class.
+    """
 
     def __init__(self, value: bool, *, label: str, elem_id: str) -> None:
-        super().__init__(value, label=label, elem_id=f"{elem_id}-checkbox", visible=False)
-        self.inner = gr.Accordion(label, open=value, elem_id=elem_id)
+        self._checkbox = gr.Checkbox(value, label=label, elem_id=f"{elem_id}-checkbox", visible=False)
+        self._accordion = gr.Accordion(label, open=value, elem_id=elem_id)
 
-    def __enter__(self) -> InputAccordion:
-        self.inner.__enter__()
-        return self
+    def __enter__(self) -> gr.Checkbox:
+        self._accordion.__enter__()
+        return self._checkbox
 
     def __exit__(self, *error: Any) -> None:
-        self.inner.__exit__(*error)
-
-    def get_block_name(self) -> str:
-        """Name the component of the page, as gradio does not know this class."""
-        return "checkbox"
+        self._accordion.__exit__(*error)
 
 
 def page(presets: Path, ticks: list[str]) -> gr.Blocks:

@@ -101,14 +101,16 @@ def test_a_refiner_is_guided_too(host: Host, prompt: str, plain: Pixels, setting
     other = os.environ.get("PG_LIVE_CHECKPOINT")
     if not other:
         pytest.skip("name a second checkpoint of the same family in PG_LIVE_CHECKPOINT")
-    refiner = {"refiner_checkpoint": other, "refiner_switch_at": 0.5, "negative_prompt": ""}
-    unprompted = host.txt2img(prompt, **refiner)
+    refiner = {"refiner_checkpoint": other, "refiner_switch_at": 0.5}
+    alone = host.txt2img(prompt, **refiner)
+    unprompted = host.txt2img(prompt, negative_prompt="", **refiner)
     one = host.txt2img(prompt, args=SCALE_ONE, **refiner)
     guided = host.txt2img(prompt, args=GUIDED | settings, **refiner)
     assert "Refiner" in guided.parameters()
     assert np.array_equal(one.picture, unprompted.picture)
-    # The interval that starts behind the switch shows that steps are counted across it.
-    assert distance(guided.picture, unprompted.picture) > 0
+    # The interval that starts behind the switch shows that steps are counted across it. AUTOMATIC1111 may
+    # have no network in a refiner's model: then the null prompt alone makes the difference.
+    assert distance(guided.picture, alone.picture) > 0
     assert guided.guidance()["PG weak ratio"] == "0.4"
     assert np.array_equal(host.txt2img(prompt).picture, plain)
 

@@ -10,6 +10,7 @@ no release: it leaves weights behind where a generation breaks off.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,7 @@ def lowered(patcher: Any, ratio: float) -> Any:
         clone.patches = {
             key: [(patch[0] * ratio, *patch[1:]) for patch in all_] for key, all_ in patcher.patches.items()
         }
+        clone.patches_uuid = uuid.uuid4()  # reForge's mark of patches that it has to apply anew
     return clone
 
 
