@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lib_pg.deltas import LowRank
 from lib_pg.hosts.a1111 import A1111Pass
 from lib_pg.hosts.null_prompts import NullPrompts
 from lib_pg.hosts.webui import WebuiGuidance, clean
@@ -358,3 +359,94 @@ def test_cfg_scale_one_is_said_and_not_claimed() -> None:
     assert all(map(torch.equal, ours, expected))
     assert sum("CFG scale 1" in comment for comment in p.comments) == 1
     assert p.extra_generation_params == {}
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("broken"), KeyboardInterrupt()], ids=repr)
+def test_an_error_in_the_sampler_s_loop_leaves_nothing(fault: BaseException) -> None:
+    """The host calls no script method then: the end of its loop has to be enough."""
+    options = {"prompts": ["a dog"], "pictures": 1}
+    with host([dog()]) as model:
+        expected = plain(model, **options)
+        p = Processing()
+        guidance = start(p, ON)
+        assert guidance is not None
+        guidance.begin_pass(model)
+        calls: list[int] = []
+
+        def step(params: Any) -> None:
+            guidance.before_step(params, model)
+            calls.append(1)
+            if len(calls) == 2:
+                raise fault
+
+        with pytest.raises(type(fault)):
+            sample(p, model, step, **options)
+        assert hooks(model) == 0 and p.comments == []
+        assert all(map(torch.equal, plain(model, **options), expected))
+
+
+def test_a_host_that_leaves_uncond_out_of_every_step_is_told_of() -> None:
+    with host([dog()]) as model:
+        _, p = guided(model, ON, prompts=["a dog"], pictures=1, skip_uncond=True)
+    assert sum("left the unconditional branch out" in comment for comment in p.comments) == 1
+
+
+def test_a_fault_in_a_layer_s_hook_leaves_a_finished_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"prompts": ["a dog"], "pictures": 1}
+    with host([dog()]) as model:
+        theirs = plain(model, **options)
+        original, calls = LowRank.add_to, iter(range(1000))
+
+        def fail(*args: Any) -> None:
+            if next(calls) >= 4:
+                raise RuntimeError("no memory")
+            original(*args)
+
+        monkeypatch.setattr(LowRank, "add_to", fail)
+        ours, p = guided(model, ON, **options)
+        assert torch.equal(ours[-1], theirs[-1])
+        assert hooks(model) == 0
+    assert p.extra_generation_params == {}
+    assert len(p.comments) == 1 and "no memory" in p.comments[0]
+
+
+def test_null_prompts_are_kept_between_generations(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"prompts": ["a dog"], "pictures": 1}
+    null_prompts, encoded = NullPrompts(), []
+    with host([dog()]) as model:
+        encode = model.encode
+        monkeypatch.setattr(model, "encode", lambda prompt: (encoded.append(prompt), encode(prompt))[1])
+        counts = []
+        for omega in (0.3, 0.3, 0.6, 0.3):
+            before = encoded.count("")
+            p = Processing()
+            guidance = start(p, ON | {"weak_ratio": omega}, null_prompts)
+            assert guidance is not None
+            guidance.begin_pass(model)
+            sample(p, model, lambda params, run=guidance: run.before_step(params, model), **options)
+            guidance.end_batch()
+            counts.append(encoded.count("") - before)
+    assert counts == [1, 0, 1, 0]
+
+
+def test_steps_are_counted_on_across_a_refiner() -> None:
+    options = {"prompts": ["a dog"], "pictures": 1}
+    network = dog()
+    with host([network]) as model:
+        refiner = Model()
+        merge(refiner, [network])
+        p = Processing()
+        guidance = start(p, ON | {"start": 0.75})
+        assert guidance is not None
+        guidance.begin_pass(model)
+        changed: list[bool] = []
+
+        def step(params: Any) -> None:
+            before = params.text_uncond
+            guidance.before_step(params, model if len(changed) < 2 else refiner)
+            changed.append(params.text_uncond is not before)
+
+        sample(p, model, step, **options)
+        guidance.end_batch()
+        assert hooks(model) == hooks(refiner) == 0
+    assert changed == [False, False, False, True]

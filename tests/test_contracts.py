@@ -1,4 +1,4 @@
-"""What we rely on of a host exists there: facts recorded from its sources, against our stand-in and adapter.
+"""What we rely on of a host exists there: facts recorded from its sources, against stand-ins and adapters.
 
 `tools/record_contract.py` writes the records. A name that fails here was misspelt, or a new record lacks it:
 then the host has changed, and our adapter has to.
@@ -10,49 +10,73 @@ import ast
 import copy
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import nn
 
-from tests import a1111_stand_in as stand_in
+from tests import a1111_stand_in, forge_networks, forge_sampling, forge_stand_in
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = "scripts/personalization_guidance.py"
 ADAPTER = "lib_pg/hosts/webui.py"
-NETWORKS = "lib_pg/hosts/a1111_networks.py"
-PASS = "lib_pg/hosts/a1111.py"
 WEBUI_PASS = "lib_pg/hosts/webui_pass.py"
 WATCH = "lib_pg/hosts/sampler_watch.py"
+A1111 = "lib_pg/hosts/a1111.py"
+A1111_NETWORKS = "lib_pg/hosts/a1111_networks.py"
+FORGE = "lib_pg/hosts/forge.py"
+FORGE_NETWORKS = "lib_pg/hosts/forge_networks.py"
 
-RECORDS = [json.loads(path.read_text("utf-8")) for path in sorted(ROOT.glob("tests/contracts/a1111-*.json"))]
+RECORDS = [json.loads(path.read_text("utf-8")) for path in sorted(ROOT.glob("tests/contracts/*.json"))]
 PROCESSING = "StableDiffusionProcessingTxt2Img"
 
+# What only some hosts have: our adapter asks first. Newer ones guide without a CFG scale, too.
+OPTIONAL = {"distilled_cfg_scale", "hr_cfg", "hr_distilled_cfg", "lora_patches", "patches", "set_clip_skip"}
+MISSING = {"reForge": ["distilled_cfg_scale", "set_clip_skip"]}
+MISSING["Forge Classic"] = MISSING["reForge"]
+
 # What our stand-in adds for the tests themselves.
-OWN = {"Network": {"text_delta"}, "NetworkModuleLora": {"dense"}}
+OWN = {"NetworkModuleLora": {"dense"}}
+# What our own networks have, which go by the same name in a file.
+OURS = {"parts"}
 
 # By file, a name there and the class that the host gives it.
 READS = [
     (ADAPTER, "network", "ExtraNetworkParams"),
     (ADAPTER, "self._p", PROCESSING),
-    (NETWORKS, "loaded", "Network"),
-    (NETWORKS, "loaded.network_on_disk", "NetworkOnDisk"),
-    (NETWORKS, "part", "NetworkModuleLora"),
-    (NETWORKS, "part.network", "Network"),
-    (ADAPTER, "self._p", PROCESSING),
-    (PASS, "params", "CFGDenoiserParams"),
     (WEBUI_PASS, "params", "CFGDenoiserParams"),
     (WEBUI_PASS, "self._p", PROCESSING),
     (WATCH, "sampler", "Sampler"),
-    (PASS, "network", "Network"),
-    (PASS, "n", "Network"),
     (SCRIPT, "params", "CFGDenoiserParams"),
+]
+A1111_READS = [
+    (A1111_NETWORKS, "loaded", "Network"),
+    (A1111_NETWORKS, "loaded.network_on_disk", "NetworkOnDisk"),
+    (A1111_NETWORKS, "part", "NetworkModuleLora"),
+    (A1111_NETWORKS, "part.network", "Network"),
+    (A1111, "params", "CFGDenoiserParams"),
+    (A1111, "network", "Network"),
+    (A1111, "n", "Network"),
+]
+FORGE_READS = [
+    (FORGE, "params", "CFGDenoiserParams"),
+    (FORGE, "p", PROCESSING),
+    (FORGE, "self._p", PROCESSING),
+    (FORGE, "patcher", "UnetPatcher"),
+    (FORGE, "self._model.forge_objects", "ForgeObjects"),
+    (FORGE, "self._model.forge_objects.unet", "UnetPatcher"),
+    (FORGE_NETWORKS, "objects", "ForgeObjects"),
+    (FORGE_NETWORKS, "objects.clip", "CLIP"),
+    (FORGE_NETWORKS, "patcher", "UnetPatcher"),
+    (FORGE_NETWORKS, "loaded", "Network"),
+    (FORGE_NETWORKS, "loaded.network_on_disk", "NetworkOnDisk"),
+    (FORGE_NETWORKS, "network", "Network"),
+    (FORGE_NETWORKS, "network.network_on_disk", "NetworkOnDisk"),
 ]
 # By file, a function or class of the host that is called there.
 CALLS = [
-    (PASS, "SdConditioning"),
     ("lib_pg/webui/accordion.py", "InputAccordion"),
     ("lib_pg/webui/axes.py", "axis_option"),
     ("lib_pg/webui/settings_page.py", "shared.OptionInfo"),
@@ -61,10 +85,33 @@ CALLS = [
 Record = dict[str, Any]
 
 
-@pytest.fixture(params=RECORDS, ids=[f"{record['host']['version']}" for record in RECORDS])
+def is_forge(record: Record) -> bool:
+    return "ForgeObjects" in record["classes"]
+
+
+def label(record: Record) -> str:
+    return " ".join(dict.fromkeys(f"{record['host']['name']} {record['host']['version']}".split()))
+
+
+@pytest.fixture(params=RECORDS, ids=label)
 def record(request: pytest.FixtureRequest) -> Record:
     found: Record = request.param
     return found
+
+
+def reads_of(record: Record) -> list[tuple[str, str, str]]:
+    return READS + (FORGE_READS if is_forge(record) else A1111_READS)
+
+
+def cases(of: Callable[[Record], Iterable[Any]]) -> list[Any]:
+    """Return all pairs of a record and what `of` gives for it."""
+    return [
+        pytest.param(
+            record, case, id=f"{label(record)}: {' '.join(case) if isinstance(case, tuple) else case}"
+        )
+        for record in RECORDS
+        for case in of(record)
+    ]
 
 
 def names(record: Record, name: str) -> set[str]:
@@ -93,7 +140,7 @@ def reads(tree: ast.AST, owner: str) -> set[str]:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == owner:
             found.add(node.attr)
         elif isinstance(node, ast.Call) and ast.unparse(node).startswith(f"getattr({owner},"):
-            found.add(ast.literal_eval(node.args[1]))
+            found |= {name.value for name in ast.walk(node.args[1]) if isinstance(name, ast.Constant)}
     return found
 
 
@@ -103,14 +150,27 @@ def own_of(thing: object) -> set[str]:
     return {name for name in methods | set(vars(thing)) if not name.startswith("_")}
 
 
-def stand_ins() -> Mapping[str, object]:
-    network = stand_in.Network("x")
+def stand_ins(record: Record) -> Mapping[str, object]:
+    if not is_forge(record):
+        network = a1111_stand_in.Network("x")
+        layer = nn.Linear(a1111_stand_in.WIDTH, a1111_stand_in.WIDTH)
+        return {
+            "Network": network,
+            "NetworkModuleLora": a1111_stand_in.LoraPart(network, layer, 0),
+            "Sampler": a1111_stand_in.Sampler(),
+            PROCESSING: a1111_stand_in.Processing(),
+            "NetworkOnDisk": network.network_on_disk,
+        }
+    engine = forge_stand_in.Engine(record["host"]["name"])
+    used = forge_networks.Network("x")
     return {
-        "Network": network,
-        "NetworkModuleLora": stand_in.LoraPart(network, nn.Linear(stand_in.WIDTH, stand_in.WIDTH), 0),
-        "Sampler": stand_in.Sampler(),
-        PROCESSING: stand_in.Processing(),
-        "NetworkOnDisk": network.network_on_disk,
+        "CLIP": engine.forge_objects.clip,
+        "ForgeObjects": engine.forge_objects,
+        "Network": used,
+        "NetworkOnDisk": used.network_on_disk,
+        PROCESSING: forge_sampling.Processing(),
+        "Sampler": forge_sampling.Sampler(),
+        "UnetPatcher": engine.forge_objects.unet,
     }
 
 
@@ -127,28 +187,41 @@ def script_methods() -> Iterator[tuple[ast.FunctionDef, set[str]]]:
             yield method, keywords
 
 
-def test_there_is_a_record_and_nothing_is_missing_there() -> None:
-    assert RECORDS
-    assert [found["missing"] for found in RECORDS] == [[]] * len(RECORDS)
+def test_there_is_a_record_of_every_host_and_nothing_is_missing_there() -> None:
+    found = {record["host"]["name"]: record["missing"] for record in RECORDS}
+    assert set(found) == {"AUTOMATIC1111", "Forge", "reForge", "Forge Classic"}
+    assert found == {name: MISSING.get(name, []) for name in found}
 
 
-@pytest.mark.parametrize("name", stand_ins())
+@pytest.mark.parametrize(("record", "name"), cases(stand_ins))
 def test_the_stand_in_has_only_what_the_host_has(record: Record, name: str) -> None:
     own = OWN.get(name, set())
-    assert unknown(record, name, own_of(stand_ins()[name]) - own) == []
+    found = own_of(stand_ins(record)[name])
+    optional = OPTIONAL - {"lora_patches", "patches"} if record["host"]["name"] != "Forge" else set()
+    assert unknown(record, name, found - own - optional) == []
     assert not own & names(record, name), "the host has it: it is no helper of our own"
 
 
-def test_the_stand_in_s_params_are_those_of_the_callback(record: Record) -> None:
-    fields = stand_in.Params.__dataclass_fields__
+@pytest.mark.parametrize("params", [a1111_stand_in.Params, forge_sampling.Params])
+def test_the_stand_in_s_params_are_those_of_the_callback(record: Record, params: Any) -> None:
+    fields = params.__dataclass_fields__
     assert unknown(record, "CFGDenoiserParams", fields) == []
     given = record["classes"]["CFGDenoiserParams"]["methods"]["__init__"].split(", ")
     assert set(fields) <= set(given)
 
 
-@pytest.mark.parametrize(("file", "owner", "name"), READS)
-def test_the_adapter_reads_only_what_the_host_has(record: Record, file: str, owner: str, name: str) -> None:
-    assert unknown(record, name, reads(parse(file), owner)) == []
+@pytest.mark.parametrize(("record", "read"), cases(reads_of))
+def test_the_adapter_reads_only_what_the_host_has(record: Record, read: tuple[str, str, str]) -> None:
+    file, owner, name = read
+    assert set(unknown(record, name, reads(parse(file), owner) - OURS)) <= OPTIONAL
+
+
+def test_what_only_some_hosts_have_is_there_in_one_at_least() -> None:
+    known = [
+        names(record, PROCESSING) | names(record, "UnetPatcher") | set(record["functions"])
+        for record in RECORDS
+    ]
+    assert set().union(*known) >= OPTIONAL
 
 
 def test_the_script_s_methods_are_the_host_s(record: Record) -> None:
@@ -168,8 +241,9 @@ def test_the_script_reads_a_keyword_argument() -> None:
     assert {name for _, keywords in script_methods() for name in keywords} == {"extra_network_data"}
 
 
-@pytest.mark.parametrize(("file", "function"), CALLS)
-def test_calls_of_the_host_fit_its_signatures(record: Record, file: str, function: str) -> None:
+@pytest.mark.parametrize(("file", "function"), [*CALLS, (None, "SdConditioning")])
+def test_calls_of_the_host_fit_its_signatures(record: Record, file: str | None, function: str) -> None:
+    file = file or (FORGE if is_forge(record) else A1111)
     name = {"axis_option": "AxisOption"}.get(function, function.rsplit(".", 1)[-1])
     parameters = record["classes"][name]["methods"]["__init__"].split(", ")[1:]
     calls = [
@@ -191,7 +265,8 @@ def test_callbacks_and_globals_are_the_host_s(record: Record) -> None:
     # Our adapter finds the host's module by the name of this file, and the plot's by that of its own.
     assert [Path(file).stem for file in record["assigned"]["loaded_networks"]] == ["networks"]
     assert [Path(file).name for file in record["assigned"]["axis_options"]] == ["xyz_grid.py"]
-    assert record["assigned"]["network_layer_mapping"] and record["assigned"]["scripts_data"]
+    assert is_forge(record) or record["assigned"]["network_layer_mapping"]
+    assert record["assigned"]["scripts_data"]
 
 
 def test_a_model_s_encoder_takes_prompts_alone(record: Record) -> None:
@@ -201,17 +276,46 @@ def test_a_model_s_encoder_takes_prompts_alone(record: Record) -> None:
         if found["parameters"].startswith("self, ")
     ]
     assert methods and all(len(parameters) == 2 for parameters in methods)
-    assert "get_learned_conditioning" in reads(parse(PASS), "self._model")
+    assert "get_learned_conditioning" in reads(parse(FORGE if is_forge(record) else A1111), "self._model")
+
+
+def test_an_encoded_prompt_depends_on_what_the_host_says(record: Record) -> None:
+    (call,) = [
+        node
+        for node in ast.walk(parse(WEBUI_PASS))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "self._p.cached_params"
+    ]
+    theirs = record["classes"]["StableDiffusionProcessing"]["methods"]["cached_params"].split(", ")
+    assert theirs == inspect.getfullargspec(forge_sampling.Processing.cached_params).args
+    assert not call.keywords and len(call.args) == len(theirs) - 1
+
+
+DROPPED = {
+    "A1111": [("Network", "te_multiplier"), ("NetworkModuleLora", "calc_scale")],
+    "Forge": [
+        ("UnetPatcher", "add_conditioning_modifier"),
+        ("NetworkOnDisk", "filename"),
+        ("CLIP", "patcher"),
+    ],
+}
 
 
 @pytest.mark.parametrize(
-    ("name", "gone"),
-    [("Network", "te_multiplier"), ("NetworkModuleLora", "calc_scale"), ("CFGDenoiserParams", "text_uncond")],
+    ("record", "dropped"),
+    cases(
+        lambda record: [
+            ("CFGDenoiserParams", "text_uncond"),
+            *DROPPED["Forge" if is_forge(record) else "A1111"],
+        ]
+    ),
 )
-def test_a_name_that_the_host_drops_is_found(record: Record, name: str, gone: str) -> None:
+def test_a_name_that_the_host_drops_is_found(record: Record, dropped: tuple[str, str]) -> None:
+    name, gone = dropped
     changed = copy.deepcopy(record)
     for found in changed["classes"].values():
         found["attributes"] = [attribute for attribute in found["attributes"] if attribute != gone]
         found["methods"].pop(gone, None)
-    used = set().union(*[reads(parse(file), owner) for file, owner, about in READS if about == name])
-    assert unknown(changed, name, used) == [gone]
+    used = set().union(
+        *[reads(parse(file), owner) for file, owner, about in reads_of(record) if about == name]
+    )
+    assert unknown(changed, name, used - OPTIONAL - OURS) == [gone]

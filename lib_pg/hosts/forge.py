@@ -29,6 +29,7 @@ class ForgePass(WebuiPass):
     def __init__(self, p: Any, model: Any, *args: Any) -> None:
         self._sampling_x: Tensor | None = None
         self._uncond_text: Tensor | None = None
+        self._prompt_text: Tensor | None = None
         self._uncond_rows_done = 0
         self._skipping: tuple[list[Any], Any] | None = None
         super().__init__(p, model, *args)
@@ -97,6 +98,7 @@ class ForgePass(WebuiPass):
         super().before_step(params)
         is_prompt = params.text_uncond is params.text_cond
         self._uncond_text = tokens(params.text_uncond) if self.run.guides and not is_prompt else None
+        self._prompt_text = tokens(params.text_cond)
 
     def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         branches = (kwargs.get("transformer_options") or {}).get("cond_or_uncond") or ()
@@ -125,25 +127,37 @@ class ForgePass(WebuiPass):
         text = self._uncond_text
         if text is None or not self._uncond_rows_done or not isinstance(context, Tensor):
             return False
-        return context.shape == text.shape and torch.equal(context, text.to(context))
+        if not _are_equal(context, text):
+            return False
+        # A prompt of nothing but networks may read as the null prompt does: then it cannot be told.
+        return self._prompt_text is not None and not _are_equal(self._prompt_text, text)
 
     def _install_skip(self) -> None:
         """Have the host leave out its uncond where the run does: as it does itself at CFG scale 1.
 
         A clone of the patcher holds this; the host throws it away with the pass.
         """
-        run = self.run
+        run, warn = self.run, self._warn
 
         # No bound method: hosts deep-copy these options, and with a method this pass and the model.
         def skip(
             model: Any, x: Any, timestep: Any, uncond: Any, cond: Any, scale: Any, options: Any, seed: Any
         ) -> tuple[Any, ...]:
-            return model, x, timestep, uncond, cond, 1.0 if run.skips_weak_rows else scale, options, seed
+            if run.skips_weak_rows:
+                if all(item.get("strength", 1.0) == 1.0 for item in cond):
+                    scale = 1.0
+                else:  # without an uncond the host would scale the prediction itself
+                    warn("outside = None cannot be used with a weighted prompt, so plain CFG is used there")
+            return model, x, timestep, uncond, cond, scale, options, seed
 
         patcher = self._model.forge_objects.unet.clone()
         patcher.add_conditioning_modifier(skip)
         self._skipping = patcher.model_options[_MODIFIERS], skip
         self._model.forge_objects.unet = patcher
+
+
+def _are_equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(a, b.to(a))
 
 
 def _sampling_prepare(patcher: Any, x: Tensor) -> None:

@@ -6,7 +6,8 @@ The hosts keep a network as patches of weights by name. Forge keeps them by file
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,32 +97,46 @@ def _by_file(
 
 
 def _by_weight(patches: Mapping[str, Sequence[Sequence[Any]]], loaded: Sequence[Any]) -> list[list[Patch]]:
-    """reForge and Classic: {weight: [patch, ...]}, whose tensors tell the file that they came from."""
+    """reForge and Classic: {weight: [patch, ...]}, whose tensors tell the file that they came from.
+
+    Where none does, because the host has converted them, the order tells it, as far as every network has a
+    patch of the weight. What cannot be told is left as it is.
+    """
+    owners, mark = _owners(loaded)
+    converted = not any(mark(t) in owners for all_ in patches.values() for p in all_ for t in _tensors(p[1]))
     found: list[list[Patch]] = [[] for _ in loaded]
-    owner: dict[int, int] | None = None
     for key, all_ in patches.items():
+        seen: Counter[Any] = Counter()
         for position, patch in enumerate(all_):
-            if len(loaded) == 1:
-                index: int | None = 0
-            else:
-                owner = _owners(loaded) if owner is None else owner
-                known = (owner.get(id(tensor)) for tensor in _tensors(patch[1]))
-                index = next((index for index in known if index is not None), None)
-                if index is None and len(all_) == len(loaded):  # each network has one here, in their order
-                    index = position
+            index = position if converted and len(all_) == len(loaded) else None
+            for known in filter(owners.__contains__, map(mark, _tensors(patch[1]))):
+                of_file = owners[known]  # several where the prompt names a file again
+                index = of_file[min(seen[known], len(of_file) - 1)]
+                seen[known] += 1
+                break
             if index is not None:
                 found[index].append(Patch(key, *patch))
     return found
 
 
-def _owners(loaded: Sequence[Any]) -> dict[int, int]:
-    """Return which network each tensor in the host's own cache of files belongs to."""
+def _owners(loaded: Sequence[Any]) -> tuple[dict[Any, list[int]], Callable[[Tensor], Any]]:
+    """Return which networks each tensor of their files belongs to, by a mark, and what makes the mark."""
+    if not loaded:
+        return {}, id
     read = sys.modules["networks"].load_lora_state_dict
-    return {
-        id(tensor): index
-        for index, network in enumerate(loaded)
-        for tensor in read(network.network_on_disk.filename).values()
-    }
+    files = {network.network_on_disk.filename for network in loaded}
+    # The host's own cache holds the very tensors; where it is too small, they have been read again since.
+    mark: Callable[[Tensor], Any] = id if len(files) <= read.cache_info().maxsize else _fingerprint
+    owners: dict[Any, list[int]] = {}
+    for index, network in enumerate(loaded):
+        for tensor in read(network.network_on_disk.filename).values():
+            owners.setdefault(mark(tensor), []).append(index)
+    return owners, mark
+
+
+def _fingerprint(tensor: Tensor) -> Any:
+    flat = tensor.detach().reshape(-1)
+    return tuple(tensor.shape), tuple(flat[:16].tolist()), tuple(flat[-16:].tolist())
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ from lib_pg.hosts.sampler_watch import SamplerWatch
 from lib_pg.hosts.webui_pass import WebuiPass
 from lib_pg.infotext import to_infotext
 from lib_pg.prompt import read_ratio
+from lib_pg.run import GuidedRun
 from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
 from lib_pg.weak_branch import detach_all
 
@@ -122,11 +123,12 @@ class WebuiGuidance:
             self.warn("at CFG scale 1 there is no guidance, so nothing happens; raise the CFG scale")
             return
         try:
-            self._open_pass(model, settings, SamplerWatch(self._p.sampler, self.end_pass))
+            run = self._open_pass(model, settings, SamplerWatch(self._p.sampler, self.end_pass))
+            run.prepare()
         except Exception as error:
             self._give_up(error)
 
-    def _open_pass(self, model: Any, settings: Settings, watch: SamplerWatch) -> None:
+    def _open_pass(self, model: Any, settings: Settings, watch: SamplerWatch) -> GuidedRun[Any]:
         self._pass = self._passes(
             self._p,
             model,
@@ -138,9 +140,9 @@ class WebuiGuidance:
             self._null_prompts,
         )
         self._pass.attach()
-        self._pass.run.prepare()
         if self._details and settings.mode != "CFG":
             print(f"[Personalization Guidance] {self._pass.run.describe()}")
+        return self._pass.run
 
     def before_step(self, params: Any, model: Any) -> None:
         """Turn the uncond rows of the coming step into the weak branch.
@@ -162,12 +164,12 @@ class WebuiGuidance:
 
     def end_pass(self) -> None:
         """Detach everything; calling it again changes nothing."""
-        if self._pass is not None:
-            self._pass.end()
-            self._ran = self._ran or self._pass.run.ran
-            if self._pass.was_left_out:
+        ended, self._pass = self._pass, None
+        if ended is not None:
+            ended.end()
+            self._ran = self._ran or ended.run.ran
+            if ended.was_left_out:
                 self.warn(_LEFT_OUT)
-            self._pass = None
 
     def end_batch(self) -> None:
         """End the batch's last pass; keep its infotext only if guidance ran."""
@@ -190,7 +192,9 @@ class WebuiGuidance:
         return replace(settings, weak_ratio=settings.hires_weak_ratio) if settings.hires == "Own" else None
 
     def _give_up(self, error: Exception) -> None:
-        self.end_pass()
+        ended, self._pass = self._pass, None
+        if ended is not None:
+            ended.end()
         self._ran = False
         self._take_infotext_back()
         self.warn(f"stopped by a fault of its own, the picture is made with plain CFG. {error!r}")

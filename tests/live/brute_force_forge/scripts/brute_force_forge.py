@@ -99,7 +99,12 @@ class WeakPass:
             rows = [row for row in range(len(x)) if branches[row // chunk] == branch]
             its_args = _rows_of((x, *args), rows, len(x))
             its_kwargs = _rows_of(kwargs, rows, len(x))
-            its_kwargs["transformer_options"]["cond_or_uncond"] = [branch] * (len(rows) // chunk)
+            all_, none = list(range(len(rows))), []
+            its_kwargs["transformer_options"] |= {
+                "cond_or_uncond": [branch] * (len(rows) // chunk),
+                "cond_indices": none if branch else all_,
+                "uncond_indices": all_ if branch else none,
+            }
             if branch == 1:
                 with merged(self.model.forge_objects.unet, self.ratio):
                     part = self.forward(*its_args, **its_kwargs)
