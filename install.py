@@ -21,7 +21,12 @@ def main() -> None:
 
 
 def a1111_version() -> tuple[int, ...] | None:
-    """Return the host's version, from the heading of its own list of changes; None where it has none."""
+    """Return the host's version, from the heading of its own list of changes; None where it has none.
+
+    Forge and its relatives count for themselves: whether they can do what is needed shows when it starts.
+    """
+    if Path("modules_forge").is_dir():
+        return None
     try:
         text = Path("CHANGELOG.md").read_text(encoding="utf-8", errors="replace")[:2000]
     except OSError:

@@ -34,3 +34,9 @@ def test_a_host_without_a_version_is_left_in_peace(tmp_path: Path) -> None:
     assert said(tmp_path) == ""
     (tmp_path / "CHANGELOG.md").write_bytes(b"\xff\xfe no version")
     assert said(tmp_path) == ""
+
+
+def test_forge_counts_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "CHANGELOG.md").write_text("## 1.7.0\n", encoding="utf-8")
+    (tmp_path / "modules_forge").mkdir()
+    assert said(tmp_path) == ""

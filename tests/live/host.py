@@ -83,7 +83,7 @@ class Host:
         self._url = url.rstrip("/")
         # The host is this machine or one beside it: no proxy.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        self._known_options = frozenset(self.call("/sdapi/v1/options"))
+        self._known_options = {*self.call("/sdapi/v1/options"), "sd_model_checkpoint"}
 
     def call(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

@@ -57,9 +57,14 @@ class WeakPass:
         self.handles = [unet.register_forward_pre_hook(self.before), unet.register_forward_hook(self.after)]
 
     def step(self, params: Any) -> None:
-        old = params.text_uncond
-        self.rows_left = len(params.text_cond)
-        params.text_uncond = self.null.repeat(len(old), params.text_cond.shape[1] // self.null.shape[1], 1)
+        old, null = params.text_uncond, self.null
+        self.rows_left = params.text_cond.shape[0]
+        text = null["crossattn"] if isinstance(null, dict) else null
+        text = text.repeat(old.shape[0], params.text_cond.shape[1] // text.shape[1], 1)
+        if isinstance(null, dict):
+            vector = null["vector"].repeat(old.shape[0], 1)
+            text = type(old)({"crossattn": text, "vector": vector})
+        params.text_uncond = text
 
     def before(self, unet: Any, args: tuple[Any, ...]) -> None:
         rows = len(args[0])
