@@ -89,6 +89,8 @@ def test_a_picked_network_is_the_only_one_to_be_weakened(open_page: Callable[...
 def test_a_preset_is_saved_loaded_and_deleted(open_page: Callable[..., Accordion], server: Server) -> None:
     accordion = open_page()
     accordion.unfold()
+    accordion.tick()
+    accordion.set_prompt("<lora:sks_dog:1>")
     accordion.set_number("weak_ratio", 0.25)
     accordion.choose("schedule", "Cosine")
     accordion.part("preset_name").locator("input, textarea").fill("my dog")
@@ -102,12 +104,14 @@ def test_a_preset_is_saved_loaded_and_deleted(open_page: Callable[..., Accordion
 
     accordion.pick("preset", "Balanced")
     accordion.expect_number("weak_ratio", 0.7)
+    accordion.expect_line("sks_dog 1 -> 0.7 in the weak branch")
     accordion.expect_shown("weak_ratio_end", False)
     accordion.part("preset_delete").click()
     accordion.expect_message("'Balanced' is built in and stays")
 
     accordion.pick("preset", "my dog")
     accordion.expect_number("weak_ratio", 0.25)
+    accordion.expect_line("sks_dog 1 -> 0.25 in the weak branch")
     accordion.expect_shown("weak_ratio_end", True)
     accordion.part("preset_delete").click()
     accordion.expect_message("Deleted my dog.")
