@@ -137,7 +137,8 @@ class WebuiPass(ABC):
         in_text = [ratio for ratio, n in zip(ratios, self._networks, strict=True) if "te" in n.parts]
         # The host's own list of what an encoded prompt depends on, and what else ours does.
         host_key = self._p.cached_params([""], 1, None, None, False)
-        key = (host_key, self._loaded, in_text, self._size())
+        second = bool(getattr(self._p, "is_hr_pass", False))  # it may have a guidance of its own (Flux)
+        key = (host_key, self._loaded, in_text, self._size(), second)
         return self._null_prompts.get(self._model, key, lambda: self._encode_null(ratios))
 
     def _size(self) -> tuple[int, int]:
