@@ -26,6 +26,7 @@ WEBUI_PASS = "lib_pg/hosts/webui_pass.py"
 WATCH = "lib_pg/hosts/sampler_watch.py"
 A1111 = "lib_pg/hosts/a1111.py"
 A1111_NETWORKS = "lib_pg/hosts/a1111_networks.py"
+LORA = "lib_pg/hosts/lora_extension.py"
 FORGE = "lib_pg/hosts/forge.py"
 FORGE_NETWORKS = "lib_pg/hosts/forge_networks.py"
 
@@ -49,11 +50,12 @@ READS = [
     (WEBUI_PASS, "params", "CFGDenoiserParams"),
     (WEBUI_PASS, "self._p", PROCESSING),
     (WATCH, "sampler", "Sampler"),
+    (LORA, "loaded", "Network"),
+    (LORA, "loaded.network_on_disk", "NetworkOnDisk"),
     (SCRIPT, "params", "CFGDenoiserParams"),
 ]
 A1111_READS = [
     (A1111_NETWORKS, "loaded", "Network"),
-    (A1111_NETWORKS, "loaded.network_on_disk", "NetworkOnDisk"),
     (A1111_NETWORKS, "part", "NetworkModuleLora"),
     (A1111_NETWORKS, "part.network", "Network"),
     (A1111, "params", "CFGDenoiserParams"),
@@ -70,8 +72,6 @@ FORGE_READS = [
     (FORGE_NETWORKS, "objects", "ForgeObjects"),
     (FORGE_NETWORKS, "objects.clip", "CLIP"),
     (FORGE_NETWORKS, "patcher", "UnetPatcher"),
-    (FORGE_NETWORKS, "loaded", "Network"),
-    (FORGE_NETWORKS, "loaded.network_on_disk", "NetworkOnDisk"),
     (FORGE_NETWORKS, "network", "Network"),
     (FORGE_NETWORKS, "network.network_on_disk", "NetworkOnDisk"),
 ]

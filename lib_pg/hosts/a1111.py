@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib_pg.hosts.a1111_networks import active_networks, loaded_networks
+from lib_pg.hosts.a1111_networks import active_networks
 from lib_pg.hosts.conditioning import in_length_of, null_rows
+from lib_pg.hosts.lora_extension import loaded_networks
 from lib_pg.hosts.rows import take_rows
 from lib_pg.hosts.text_encoder import weakened_text
 from lib_pg.hosts.webui_pass import WebuiPass

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from lib_pg.deltas import ActiveNetwork, LowRank
+from lib_pg.hosts.lora_extension import loaded_networks, metadata_of, name_of, notes_on
 from lib_pg.networks import Network
 
 _UNET = "diffusion_model_"
-
-
-def lora_module() -> Any | None:
-    """Return the module of the host's Lora extension, or None where that is switched off."""
-    return sys.modules.get("networks")
-
-
-def loaded_networks() -> Sequence[Any]:
-    """Return the host's own objects of the active networks, in the order of the prompt."""
-    module = lora_module()
-    return module.loaded_networks if module is not None else ()
 
 
 def active_networks(
@@ -38,41 +27,39 @@ def active_networks(
     for loaded in loaded_networks():
         network, skipped = _network(loaded, layers, own_ratios)
         networks.append(network)
-        notes += [
-            f"{loaded.name}: {count} layers of kind {kind} cannot be weakened yet and stay as they are"
-            for kind, count in skipped.items()
-        ]
+        notes += notes_on(network.name, skipped)
     return networks, notes
 
 
 def _network(
     loaded: Any, layers: Mapping[str, nn.Module], own_ratios: Mapping[str, float]
 ) -> tuple[Network, dict[str, int]]:
-    in_unet: dict[nn.Module, LowRank] = {}
-    in_text: dict[nn.Module, LowRank] = {}
-    skipped: dict[str, int] = {}
-    has_text = hooks_reach_text = False
-    for key, part in loaded.modules.items():
-        layer = layers.get(key)
-        delta = "gone" if layer is None else _low_rank(part, layer)
-        if not key.startswith(_UNET):
-            hooks_reach_text = isinstance(delta, LowRank) and (hooks_reach_text or not has_text)
-            has_text = True
-            if layer is not None and isinstance(delta, LowRank):
-                in_text[layer] = delta
-        elif layer is None:  # the network was matched to another model than the one in use
-            continue
-        elif isinstance(delta, LowRank):
-            in_unet[layer] = delta
-        else:
-            skipped[delta] = skipped.get(delta, 0) + 1
-    name = loaded.mentioned_name or loaded.name
-    parts = {}
+    name, parts = name_of(loaded), {}
+    in_unet, skipped = _deltas(loaded, layers, in_unet=True)
     if in_unet:
         parts["unet"] = ActiveNetwork(name, in_unet, float(loaded.unet_multiplier))
-    if has_text:  # without deltas the host itself has to scale this part, of whatever kind it is
-        parts["te"] = ActiveNetwork(name, in_text if hooks_reach_text else {}, float(loaded.te_multiplier))
-    return Network(name, parts, own_ratios.get(name), _metadata(loaded)), skipped
+    in_text, unreached = _deltas(loaded, layers, in_unet=False)
+    if in_text or unreached:  # without deltas the host itself has to scale this part, of whatever kind it is
+        parts["te"] = ActiveNetwork(name, {} if unreached else in_text, float(loaded.te_multiplier))
+    return Network(name, parts, own_ratios.get(name), metadata_of(loaded)), skipped
+
+
+def _deltas(
+    loaded: Any, layers: Mapping[str, nn.Module], in_unet: bool
+) -> tuple[dict[nn.Module, LowRank], dict[str, int]]:
+    """Return a network's deltas in the U-Net or in the text encoders; of what is left, how many a kind."""
+    deltas: dict[nn.Module, LowRank] = {}
+    skipped: dict[str, int] = {}
+    for key, part in loaded.modules.items():
+        layer = layers.get(key)  # none where the network was matched to another model than the one in use
+        if layer is None or key.startswith(_UNET) != in_unet:
+            continue
+        delta = _low_rank(part, layer)
+        if isinstance(delta, LowRank):
+            deltas[layer] = delta
+        else:
+            skipped[delta] = skipped.get(delta, 0) + 1
+    return deltas, skipped
 
 
 def _low_rank(part: Any, layer: nn.Module) -> LowRank | str:
@@ -99,8 +86,3 @@ def _low_rank(part: Any, layer: nn.Module) -> LowRank | str:
         padded = nn.functional.pad(delta.down, (0, 0, 0, 0, 0, 5))
         delta = LowRank(padded, delta.up, delta.scale)
     return delta
-
-
-def _metadata(loaded: Any) -> dict[str, str]:
-    metadata = getattr(loaded.network_on_disk, "metadata", None) or {}
-    return {str(key): value for key, value in metadata.items() if isinstance(value, str)}

@@ -5,7 +5,6 @@ The hosts keep a network as patches of weights by name. Forge keeps them by file
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas import ActiveNetwork, Delta, LowRank, Part, Parts
+from lib_pg.hosts.lora_extension import loaded_networks, lora_module, metadata_of, name_of, notes_on
 from lib_pg.networks import Network
 from lib_pg.weak_branch import layer_shape
 
@@ -39,12 +39,6 @@ class Patch:
     function: Any = None
 
 
-def loaded_networks() -> Sequence[Any]:
-    """Return the host's own objects of the active networks, in the order of the prompt."""
-    module = sys.modules.get("networks")  # the host's Lora extension, where it is not switched off
-    return module.loaded_networks if module is not None else ()
-
-
 def active_networks(model: Any, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
     """Return what is active, and sentences on what of it cannot be weakened.
 
@@ -59,17 +53,14 @@ def active_networks(model: Any, own_ratios: Mapping[str, float]) -> tuple[list[N
     for component, patcher in (("unet", objects.unet), ("te", objects.clip.patcher)):
         layers = dict(patcher.model.named_modules())
         for index, patches in enumerate(_patches_of(patcher, loaded)):
-            name = _name(loaded[index])
+            name = name_of(loaded[index])
             if patches:
                 deltas, skipped = _deltas(patches, layers)
                 parts[index][component] = ActiveNetwork(name, deltas, float(patches[0].strength))
-                notes += [
-                    f"{name}: {count} layers of kind {kind} cannot be weakened yet and stay as they are"
-                    for kind, count in skipped.items()
-                ]
+                notes += notes_on(name, skipped)
     networks = [
-        Network(_name(host_own), parts[index], own_ratios.get(_name(host_own)), _metadata(host_own))
-        for index, host_own in enumerate(loaded)
+        Network(name_of(found), part, own_ratios.get(name_of(found)), metadata_of(found))
+        for found, part in zip(loaded, parts, strict=True)
     ]
     return networks, list(dict.fromkeys(notes))
 
@@ -123,7 +114,7 @@ def _owners(loaded: Sequence[Any]) -> tuple[dict[Any, list[int]], Callable[[Tens
     """Return which networks each tensor of their files belongs to, by a mark, and what makes the mark."""
     if not loaded:
         return {}, id
-    read = sys.modules["networks"].load_lora_state_dict
+    read = lora_module().load_lora_state_dict
     files = {network.network_on_disk.filename for network in loaded}
     # The host's own cache holds the very tensors; where it is too small, they have been read again since.
     mark: Callable[[Tensor], Any] = id if len(files) <= read.cache_info().maxsize else _fingerprint
@@ -212,12 +203,3 @@ def _reordered(wide: Tensor, narrow: Tensor, function: Any) -> Tensor | None:
         ours.float() @ columns.float(), function(wide.float() @ columns.float()), rtol=1e-4, atol=1e-5
     )
     return ours.contiguous() if same else None
-
-
-def _name(loaded: Any) -> str:
-    return str(getattr(loaded, "mentioned_name", None) or loaded.name)
-
-
-def _metadata(loaded: Any) -> dict[str, str]:
-    metadata = getattr(loaded.network_on_disk, "metadata", None) or {}
-    return {str(key): value for key, value in metadata.items() if isinstance(value, str)}

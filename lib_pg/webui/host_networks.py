@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
+
+from lib_pg.hosts.lora_extension import lora_module
 
 
 def known_networks() -> list[str]:
@@ -14,7 +15,7 @@ def known_networks() -> list[str]:
 
 def refresh_networks() -> None:
     """Make the host look at its folders again."""
-    reread = getattr(_module(), "list_available_networks", None)
+    reread = getattr(lora_module(), "list_available_networks", None)
     if callable(reread):
         reread()
 
@@ -28,11 +29,5 @@ def network_metadata(name: str) -> Mapping[str, str]:
 
 
 def _available() -> Mapping[str, Any]:
-    available = getattr(_module(), "available_networks", None)
+    available = getattr(lora_module(), "available_networks", None)
     return available if isinstance(available, Mapping) else {}
-
-
-def _module() -> Any:
-    # The hosts' LoRA extension calls its module just `networks`. Importing it from here would run it where
-    # the user has switched that extension off.
-    return sys.modules.get("networks")
