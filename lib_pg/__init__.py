@@ -5,3 +5,6 @@ ICCV 2025 (arXiv 2508.00319).
 """
 
 __version__ = "0.1.0"
+
+# What the hosts list the script as, and every message begins with.
+TITLE = "Personalization Guidance"

@@ -8,12 +8,14 @@ from typing import Any
 
 from modules import script_callbacks, scripts, shared
 
+from lib_pg import TITLE
 from lib_pg.hosts.detect import UnsupportedHost, WebuiHost, find_host
 from lib_pg.hosts.null_prompts import NullPrompts
 from lib_pg.hosts.webui import WebuiGuidance, clean
 from lib_pg.settings import Settings
 from lib_pg.webui import accordion, axes, paste, settings_page
 from lib_pg.webui.live_line import LiveLine
+from lib_pg.webui.page_warning import warn_on_page
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,9 +24,9 @@ def _host() -> WebuiHost | None:
     try:
         host = find_host()
     except UnsupportedHost as error:
-        print(f"[Personalization Guidance] {error}")
+        print(f"[{TITLE}] {error}")
         return None
-    print(f"[Personalization Guidance] running in {host}")
+    print(f"[{TITLE}] running in {host}")
     return host
 
 
@@ -35,7 +37,7 @@ class Script(scripts.Script):
     """The always-visible script of one tab; what belongs to one generation hangs on its `p`."""
 
     def title(self) -> str:
-        return accordion.TITLE
+        return TITLE
 
     def show(self, is_img2img: bool) -> Any:
         if HOST is None:
@@ -67,6 +69,7 @@ class Script(scripts.Script):
             p,
             lambda: _settings(p, args),
             HOST.passes,
+            warn_on_page,
             null_prompts=self.null_prompts,
             infotext=options.write_infotext,
             details=options.console == "Details",
@@ -90,7 +93,7 @@ class Script(scripts.Script):
 
     def postprocess(self, p: Any, processed: Any, *args: Any) -> None:
         if guidance := _guidance(p):
-            guidance.end_pass()
+            guidance.end(processed)
 
 
 def on_cfg_denoiser(params: Any) -> None:

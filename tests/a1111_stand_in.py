@@ -63,6 +63,17 @@ class Model:
         return self.text_layer(x)
 
 
+class Denoiser(nn.Module):
+    """What the host wraps its model in, anew for every pass."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.unet = model.model.diffusion_model
+
+    def forward(self, x: Tensor, sigma: Tensor, *, cond: dict[str, list[Tensor]]) -> Tensor:
+        return self.unet(x, sigma, context=torch.cat(cond["c_crossattn"], 1))
+
+
 class LoraPart:
     """The host's NetworkModuleLora for one layer."""
 
@@ -190,6 +201,7 @@ class Params:
     text_uncond: Any
     sampling_step: int
     total_sampling_steps: int
+    denoiser: Any
 
 
 def sample(
@@ -213,6 +225,7 @@ def sample(
     """
     predictions: list[Tensor] = []
     finished = p.sampler.callback_state
+    denoiser = types.SimpleNamespace(p=p, inner_model=Denoiser(model))
 
     def loop() -> None:
         for step in range(steps):
@@ -229,6 +242,7 @@ def sample(
             text_uncond=model.get_learned_conditioning([negative] * pictures),
             sampling_step=max(step - 1, 0),
             total_sampling_steps=steps,
+            denoiser=denoiser,
         )
         callback(params)
         text = torch.cat([params.text_cond, params.text_uncond])
@@ -236,8 +250,8 @@ def sample(
             rows, text = len(prompts), params.text_cond
         size = rows if batch_cond_uncond else pictures
         parts = [
-            model.model.diffusion_model(
-                params.x[at : at + size], torch.zeros(size), context=text[at : at + size]
+            denoiser.inner_model(
+                params.x[at : at + size], torch.zeros(size), cond={"c_crossattn": [text[at : at + size]]}
             )
             for at in range(0, rows, size)
         ]

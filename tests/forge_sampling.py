@@ -229,7 +229,9 @@ def start(
     p: Processing, settings: dict[str, Any], null_prompts: NullPrompts | None = None, **options: Any
 ) -> WebuiGuidance:
     options["null_prompts"] = null_prompts or NullPrompts()
-    guidance = WebuiGuidance.start(p, lambda: Settings.from_dict(settings), ForgePass, **options)
+    guidance = WebuiGuidance.start(
+        p, lambda: Settings.from_dict(settings), ForgePass, lambda message: None, **options
+    )
     assert guidance is not None
     return guidance
 

@@ -7,66 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from lib_pg.deltas import LowRank
-from lib_pg.hosts.a1111 import A1111Pass
 from lib_pg.hosts.null_prompts import NullPrompts
-from lib_pg.hosts.webui import WebuiGuidance, clean
-from lib_pg.settings import Settings
+from tests.a1111_guided import OMEGA, ON, dog, guided, hooks, plain, start, weak
 from tests.a1111_stand_in import Model, Network, Processing, host, merge, sample
-
-OMEGA = 0.3
-ON = {"enabled": True, "weak_ratio": OMEGA}
-
-
-def start(
-    p: Processing, settings: dict[str, Any], null_prompts: NullPrompts | None = None, **options: Any
-) -> WebuiGuidance | None:
-    options["null_prompts"] = null_prompts or NullPrompts()
-    return WebuiGuidance.start(p, lambda: Settings.from_dict(settings), A1111Pass, **options)
-
-
-def guided(
-    model: Model,
-    settings: dict[str, Any],
-    p: Processing | None = None,
-    ratios: str | None = None,
-    **options: Any,
-) -> tuple[list[Tensor], Processing]:
-    """Run the host with the extension as its script calls it."""
-    p = p or Processing()
-    guidance = start(p, settings)
-    assert guidance is not None
-    named = {} if ratios is None else {"pg": ratios}
-    guidance.read_ratios({"lora": [types.SimpleNamespace(positional=["dog", "1"], named=named)]})
-    guidance.write_infotext()
-    guidance.begin_pass(model)
-    predictions = sample(p, model, lambda params: guidance.before_step(params, model), **options)
-    guidance.end_batch()
-    return predictions, p
-
-
-def plain(model: Model, **options: Any) -> list[Tensor]:
-    return sample(Processing(), model, lambda params: None, **options)
-
-
-def weak(omega: float, networks: list[Network], **options: Any) -> list[Tensor]:
-    """Return what rows with the null prompt are when all networks are merged at omega."""
-    lowered = [
-        Network(n.name, n.te_multiplier * omega, n.unet_multiplier * omega, n.dyn_dim) for n in networks
-    ]
-    with host(lowered) as model:
-        return plain(model, **(options | {"negative": ""}))
-
-
-def dog(**options: Any) -> Network:
-    return Network("dog", te_multiplier=0.9, unet_multiplier=0.8, **options)
-
-
-def hooks(model: Model) -> int:
-    unet = model.model.diffusion_model
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
 
 
 @pytest.mark.parametrize("pictures", [1, 3])
@@ -156,8 +100,8 @@ def test_outside_none_gives_weak_rows_the_prompts_prediction(pictures: int, toge
     for call in ours[:2]:
         assert torch.equal(call[:pictures], call[pictures:])
     assert not torch.equal(ours[2][:pictures], ours[2][pictures:])
-    if together:
-        assert rows == [pictures, pictures, 2 * pictures, 2 * pictures]
+    both = [2 * pictures] if together else [pictures, pictures]
+    assert rows == [pictures, pictures, *both, *both]
 
 
 @pytest.mark.parametrize("calls_a_step", [1, 2])
@@ -232,88 +176,6 @@ def test_hires_is_the_same_off_or_its_own(hires: str) -> None:
     assert all(map(torch.equal, ours, expected))
 
 
-def test_after_a_run_no_hook_is_left_and_weights_are_bit_identical() -> None:
-    options = {"prompts": ["a dog"], "pictures": 1}
-    network = dog()
-    with host([network]) as model:
-        before = [weight.clone() for weight in model.model.diffusion_model.state_dict().values()]
-        guided(model, ON, **options)
-        assert hooks(model) == 0
-        assert all(map(torch.equal, before, model.model.diffusion_model.state_dict().values()))
-        assert network.te_multiplier == 0.9
-
-
-def test_what_a_broken_run_left_does_nothing_and_is_cleaned() -> None:
-    options = {"prompts": ["a dog"], "pictures": 1}
-    with host([dog()]) as model:
-        p = Processing()
-        guidance = start(p, ON)
-        assert guidance is not None
-        guidance.begin_pass(model)
-        expected = sample(Processing(), model, lambda params: None, **options)  # no callback, as another run
-        clean(model, A1111Pass)
-        assert hooks(model) == 0
-        assert all(map(torch.equal, plain(model, **options), expected))
-
-
-def test_a_fault_of_ours_leaves_plain_cfg_and_claims_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {"prompts": ["a dog"], "pictures": 1}
-    with host([dog()]) as model:
-
-        def fail(prompts: list[str]) -> Tensor:
-            if prompts == [""]:
-                raise RuntimeError("no memory")
-            return Model.get_learned_conditioning(model, prompts)
-
-        monkeypatch.setattr(model, "get_learned_conditioning", fail)
-        ours, p = guided(model, ON, **options)
-        monkeypatch.undo()
-        assert all(map(torch.equal, ours, plain(model, **options)))
-        assert hooks(model) == 0
-    assert not any(key.startswith("PG") for key in p.extra_generation_params)
-    assert any("no memory" in comment for comment in p.comments)
-
-
-def test_switched_off_or_wrong_settings_start_nothing() -> None:
-    p = Processing()
-    assert start(p, {"enabled": False}) is None
-    assert not p.comments
-    assert start(p, {"enabled": True, "weak_ratio": 3}) is None
-    assert "weak_ratio" in p.comments[0]
-
-
-def test_a_kind_of_network_that_cannot_be_weakened_is_said() -> None:
-    network = dog()
-    with host([network]) as model:
-        network.modules["diffusion_model_conv"] = type("NetworkModuleLokr", (), {})()
-        _, p = guided(model, ON, prompts=["a dog"], pictures=1)
-    assert any("1 layers of kind Lokr" in comment for comment in p.comments)
-
-
-def test_a_base_checkpoint_is_said_to_be_ignored() -> None:
-    p = Processing()
-    assert start(p, ON | {"base_checkpoint": "model"}) is not None
-    assert "not supported yet" in p.comments[0]
-
-
-def test_infotext_can_be_switched_off() -> None:
-    with host([dog()]) as model:
-        p = Processing()
-        guidance = start(p, ON, infotext=False)
-        assert guidance is not None
-        guidance.write_infotext()
-        guidance.begin_pass(model)
-        guidance.end_batch()
-    assert p.extra_generation_params == {}
-
-
-def test_nothing_of_the_last_cell_of_a_grid_stays_in_the_infotext() -> None:
-    p = Processing()
-    p.extra_generation_params = {"PG mode": "AG", "PG start": "0.5", "Other": "kept"}
-    assert start(p, {"enabled": False}) is None
-    assert p.extra_generation_params == {"Other": "kept"}
-
-
 def test_the_second_pass_has_the_ratios_of_its_own_prompt() -> None:
     options = {"prompts": ["a dog"], "pictures": 1}
     with host([dog()]) as model:
@@ -337,77 +199,6 @@ def test_the_null_prompt_of_the_second_pass_has_its_size() -> None:
         ours, _ = guided(model, ON | {"weak_ratio": 1.0}, p, **options)
         expected = plain(model, **options, negative=" 96x128")
     assert all(map(torch.equal, ours, expected))
-
-
-def test_without_the_lora_extension_the_null_prompt_is_used_and_said() -> None:
-    options = {"prompts": ["a dog"], "pictures": 1}
-    with host([]) as model:
-        del model.network_layer_mapping
-        ours, p = guided(model, ON, **options)
-        expected = plain(model, **options, negative="")
-    assert all(map(torch.equal, ours, expected))
-    assert any("no network to weaken" in comment for comment in p.comments)
-
-
-def test_cfg_scale_one_is_said_and_not_claimed() -> None:
-    options = {"prompts": ["a dog"], "pictures": 1}
-    with host([dog()]) as model:
-        p = Processing()
-        p.cfg_scale = 1.0
-        ours, _ = guided(model, ON, p, **options)
-        expected = plain(model, **options)
-    assert all(map(torch.equal, ours, expected))
-    assert sum("CFG scale 1" in comment for comment in p.comments) == 1
-    assert p.extra_generation_params == {}
-
-
-@pytest.mark.parametrize("fault", [RuntimeError("broken"), KeyboardInterrupt()], ids=repr)
-def test_an_error_in_the_sampler_s_loop_leaves_nothing(fault: BaseException) -> None:
-    """The host calls no script method then: the end of its loop has to be enough."""
-    options = {"prompts": ["a dog"], "pictures": 1}
-    with host([dog()]) as model:
-        expected = plain(model, **options)
-        p = Processing()
-        guidance = start(p, ON)
-        assert guidance is not None
-        guidance.begin_pass(model)
-        calls: list[int] = []
-
-        def step(params: Any) -> None:
-            guidance.before_step(params, model)
-            calls.append(1)
-            if len(calls) == 2:
-                raise fault
-
-        with pytest.raises(type(fault)):
-            sample(p, model, step, **options)
-        assert hooks(model) == 0 and p.comments == []
-        assert all(map(torch.equal, plain(model, **options), expected))
-
-
-def test_a_host_that_leaves_uncond_out_of_every_step_is_told_of() -> None:
-    with host([dog()]) as model:
-        _, p = guided(model, ON, prompts=["a dog"], pictures=1, skip_uncond=True)
-    assert sum("left the unconditional branch out" in comment for comment in p.comments) == 1
-
-
-def test_a_fault_in_a_layer_s_hook_leaves_a_finished_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {"prompts": ["a dog"], "pictures": 1}
-    with host([dog()]) as model:
-        theirs = plain(model, **options)
-        original, calls = LowRank.add_to, iter(range(1000))
-
-        def fail(*args: Any) -> None:
-            if next(calls) >= 4:
-                raise RuntimeError("no memory")
-            original(*args)
-
-        monkeypatch.setattr(LowRank, "add_to", fail)
-        ours, p = guided(model, ON, **options)
-        assert torch.equal(ours[-1], theirs[-1])
-        assert hooks(model) == 0
-    assert p.extra_generation_params == {}
-    assert len(p.comments) == 1 and "no memory" in p.comments[0]
 
 
 def test_null_prompts_are_kept_between_generations(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,18 @@
 """AUTOMATIC1111: rows [cond ..., uncond ...], in one call of the U-Net or in several.
 
-The conditioning does not say which rows a call has: hooks count what passes.
+Nothing says which rows a call has: hooks count what passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lib_pg.hosts.a1111_networks import active_networks
-from lib_pg.hosts.conditioning import in_length_of, null_rows
+from lib_pg.hosts.conditioning import in_length_of, null_rows, tokens
 from lib_pg.hosts.lora_extension import loaded_networks
 from lib_pg.hosts.rows import take_rows
 from lib_pg.hosts.text_encoder import weakened_text
@@ -23,7 +23,7 @@ from lib_pg.networks import Network
 class A1111Pass(WebuiPass):
     """One pass of sampling in AUTOMATIC1111 1.10 and later."""
 
-    _left_out = _strong_rows = _filled = 0
+    _filled = 0
     _predictions: Sequence[Tensor] = ()
 
     @staticmethod
@@ -86,29 +86,48 @@ class A1111Pass(WebuiPass):
         return null_rows(null, params.text_uncond, in_length_of(params.text_cond))
 
     def before_step(self, params: Any) -> None:
-        self._predictions, self._filled = [], 0
+        if len(params.x) != len(tokens(params.text_cond)) + len(tokens(params.text_uncond)):
+            self.run.pass_over()
+            self.warn(
+                "a checkpoint that edits pictures by instruction cannot be guided, so plain CFG is used"
+            )
+            return
         super().before_step(params)
+        if self.run.skips_weak_rows:
+            self._predictions, self._filled = [], 0
+            self._leave_out_of(params.denoiser.inner_model)
 
-    def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        rows = len(args[0])
-        weak = len(self.run.enter_unet(rows))
-        self._left_out = weak if self.run.skips_weak_rows else 0
-        self._strong_rows = rows - self._left_out
-        if not self._left_out:
-            return None
-        # Where the host calls for weak rows alone, one row has to run: a hook cannot leave a call out.
-        few = slice(0, max(self._strong_rows, 1))
-        return take_rows(args, few, rows), take_rows(kwargs, few, rows)
+    def _leave_out_of(self, denoiser: nn.Module) -> None:
+        """Have the host's calls of a denoiser leave weak rows out, where the run does.
 
-    def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        self.run.leave_unet()
+        The host makes the denoiser, a wrapper of its model, for one pass and throws it away with this.
+        """
+        if "forward" in vars(denoiser):
+            return
+        denoise: Callable[..., Tensor] = denoiser.forward
+        run = self.run
+
+        def strong_rows_alone(x: Tensor, sigma: Tensor, **given: Any) -> Tensor:
+            if not run.skips_weak_rows:
+                return denoise(x, sigma, **given)
+            rows = len(x)
+            weak = len(run.enter_unet(rows))
+            parts = []
+            if strong := rows - weak:
+                few = slice(0, strong)
+                parts.append(denoise(x[few], sigma[few], **take_rows(given, few, rows)))
+                self._predictions = [*self._predictions, *parts]
+            if weak:
+                # Rows left out get the prediction of their prompt's row, which came before them.
+                start, self._filled = self._filled, self._filled + weak
+                parts.append(torch.cat(list(self._predictions))[start : self._filled])
+            return torch.cat(parts)
+
+        denoiser.forward = strong_rows_alone
+
+    def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self.run.skips_weak_rows:
-            return None
-        if self._strong_rows:
-            self._predictions = [*self._predictions, output]
-        if not self._left_out:
-            return None
-        # Rows that were left out get the prediction of their prompt's row, which came before them.
-        filled = torch.cat(list(self._predictions))[self._filled : self._filled + self._left_out]
-        self._filled += self._left_out
-        return torch.cat([output, filled]) if self._strong_rows else filled
+            self.run.enter_unet(len(args[0]))
+
+    def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self.run.leave_unet()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lib_pg import TITLE
+from lib_pg.hosts.notices import Notices
 from lib_pg.hosts.null_prompts import NullPrompts
 from lib_pg.hosts.sampler_watch import SamplerWatch
 from lib_pg.hosts.webui_pass import WebuiPass
@@ -40,6 +42,7 @@ class WebuiGuidance:
         p: the host's processing object.
         settings: what the user chose.
         passes: the host's kind of pass.
+        notices: tells the user.
         null_prompts: those encoded in earlier generations.
         infotext: whether the pictures' parameters may say what made them.
         details: whether the console is told what is weakened, too.
@@ -50,6 +53,7 @@ class WebuiGuidance:
         p: Any,
         settings: Settings,
         passes: type[WebuiPass],
+        notices: Notices,
         null_prompts: NullPrompts,
         infotext: bool = True,
         details: bool = False,
@@ -57,34 +61,42 @@ class WebuiGuidance:
         self._p = p
         self._settings = settings
         self._passes = passes
+        self.warn = notices.warn
+        self._notices = notices
         self._null_prompts = null_prompts
         self._infotext = to_infotext(settings) if infotext else {}
         self._details = details
-        self._warned: set[str] = set()
         self._own_ratios: dict[str, float] = {}
         self._pass: WebuiPass | None = None
         self._ran = False
 
     @classmethod
     def start(
-        cls, p: Any, read_settings: Callable[[], Settings], passes: type[WebuiPass], **options: Any
+        cls,
+        p: Any,
+        read_settings: Callable[[], Settings],
+        passes: type[WebuiPass],
+        warn_on_page: Callable[[str], None],
+        **options: Any,
     ) -> WebuiGuidance | None:
-        """Return the guidance for a generation, or None where it is switched off or asked for wrongly.
+        """Return the guidance of a generation; it is idle where the settings are wrong, and None where off.
 
         Args:
             read_settings: returns the settings; its SettingsError is told to the user.
+            warn_on_page: shows a sentence on the page at once.
             options: further arguments of the class.
         """
         for control in CONTROLS.values():  # a grid's cells share these: nothing of the last cell may stay
             p.extra_generation_params.pop(control.infotext_key, None)
+        notices = Notices(p, warn_on_page)
         try:
             settings = read_settings()
         except SettingsError as error:
-            cls(p, Settings(), passes, **options).warn(f"not used, its settings are wrong. {error}")
-            return None
+            notices.warn(f"not used, its settings are wrong. {error}")
+            return cls(p, Settings(), passes, notices, **options)
         if not settings.enabled:
             return None
-        guidance = cls(p, settings, passes, **options)
+        guidance = cls(p, settings, passes, notices, **options)
         if settings.base_checkpoint != DEFAULTS["base_checkpoint"]:
             guidance.warn("base checkpoint is not supported yet and is ignored; networks are weakened")
         return guidance
@@ -141,7 +153,7 @@ class WebuiGuidance:
         )
         self._pass.attach()
         if self._details and settings.mode != "CFG":
-            print(f"[Personalization Guidance] {self._pass.run.describe()}")
+            print(f"[{TITLE}] {self._pass.run.describe()}")
         return self._pass.run
 
     def before_step(self, params: Any, model: Any) -> None:
@@ -177,16 +189,16 @@ class WebuiGuidance:
         if not self._ran:
             self._take_infotext_back()
 
-    def warn(self, message: str) -> None:
-        """Tell the user, below the picture and on the console, once a generation."""
-        if message not in self._warned:
-            self._warned.add(message)
-            self._p.comment(f"Personalization Guidance: {message}")
-            print(f"[Personalization Guidance] {message}")
+    def end(self, processed: Any) -> None:
+        """End all there is left, and tell the API's caller what the user was told."""
+        self.end_pass()
+        self._notices.answer(processed)
 
     def _pass_settings(self) -> Settings | None:
-        """Return the settings of the coming pass; None where `hires` switches the second one off."""
+        """Return the settings of the coming pass, or None where it is not to be guided."""
         settings = self._settings
+        if not settings.enabled:
+            return None
         if not getattr(self._p, "is_hr_pass", False) or settings.hires == "Same":
             return settings
         return replace(settings, weak_ratio=settings.hires_weak_ratio) if settings.hires == "Own" else None

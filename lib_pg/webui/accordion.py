@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from lib_pg import TITLE
 from lib_pg.settings import CONTROLS, DEFAULTS
 from lib_pg.webui.components import Components, elem_id, on_page_load, quiet
 from lib_pg.webui.forecast import as_html
@@ -14,8 +15,6 @@ from lib_pg.webui.keyboard import reach_headers
 from lib_pg.webui.network_picker import build_networks
 from lib_pg.webui.preset_row import build_presets
 from lib_pg.webui.presets import PresetStore
-
-TITLE = "Personalization Guidance"
 
 _STEP = 0.01
 _NOTHING_YET = "Type a prompt with a network, such as <lora:name:1>, to see what will happen."

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lib_pg import TITLE
 from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Control, Settings, SettingsError
 
 ATTRIBUTE = "pg_overrides"
@@ -47,7 +48,7 @@ def register_axes() -> None:
     """Find the host's X/Y/Z module and put the axes there: the callback for `on_before_ui`."""
     module = _xyz_module()
     if module is None:
-        print("Personalization Guidance: no X/Y/Z plot found, so there are no axes for it")
+        print(f"[{TITLE}] no X/Y/Z plot found, so there are no axes for it")
     else:
         register(module)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lib_pg import TITLE
 from lib_pg.infotext import from_infotext
 from lib_pg.settings import CONTROLS, SettingsError
 
@@ -39,7 +40,7 @@ class Restore:
         except SettingsError as error:
             settings = None
             if self.name == "enabled":  # once for all the controls
-                print(f"Personalization Guidance: switched off by the pasted parameters, {error}")
+                print(f"[{TITLE}] switched off by the pasted parameters, {error}")
         if self.name == "enabled":
             return settings is not None
         return None if settings is None else getattr(settings, self.name)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from lib_pg import TITLE
 from lib_pg.guidance import Mode
 from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
 
 Console = Literal["Warnings", "Details"]
 
-SECTION = ("personalization_guidance", "Personalization Guidance")
+SECTION = ("personalization_guidance", TITLE)
 
 _WEAK_RATIO = "pg_default_weak_ratio"
 _MODE = "pg_default_mode"
