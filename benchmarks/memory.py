@@ -1,4 +1,4 @@
-"""Peak memory of this process during a call."""
+"""Peak memory of a process during a call."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from pathlib import Path
 _RESET_PEAK = "5"  # proc(5), /proc/pid/clear_refs: the peak becomes the present size
 
 
-def peak_bytes(call: Callable[[], object]) -> int | None:
-    """Return the greatest resident size while `call` runs, or None where the system (Linux) does not tell."""
+def peak_bytes(call: Callable[[], object], process: int | str = "self") -> int | None:
+    """Return a process's greatest resident size while `call` runs; None where the system is not Linux.
+
+    Args:
+        process: number of another process on this machine, of the same user.
+    """
     gc.collect()
     try:
-        Path("/proc/self/clear_refs").write_text(_RESET_PEAK, encoding="ascii")
+        Path(f"/proc/{process}/clear_refs").write_text(_RESET_PEAK, encoding="ascii")
     except OSError:
         return None
     call()
-    status = Path("/proc/self/status").read_text(encoding="ascii")
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     peak = re.search(r"VmHWM:\s+(\d+) kB", status)
     return int(peak[1]) * 1024 if peak else None

@@ -1,7 +1,8 @@
-"""Faults on demand, and what they leave behind, for the live tests.
+"""Faults and conditions on demand, and what they leave behind, for the live tests and benchmarks.
 
-A script that breaks a generation in the way its one argument names, and a route `/pg-live/state` that counts
-the hooks on the model and hashes its weights.
+A script that breaks a generation, or makes it run under a condition, as its one argument names; a route
+`/pg-live/state` that counts the hooks on the model and hashes its weights, and one, `/pg-live/preparation`,
+that says how long the extension's preparation of the last passes took.
 
 To use it, copy the folder `probe` into the host's `extensions` folder and restart. It is part of no release.
 """
@@ -9,7 +10,10 @@ To use it, copy the folder `probe` into the host's `extensions` folder and resta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -17,7 +21,10 @@ import torch
 from modules import script_callbacks, scripts, shared
 
 TITLE = "Live probe"
+FAULTS = ("error", "memory", "interrupt", "skip", "ours")
+CONDITIONS = ("little memory", "moved", "bfloat16", "timed")
 _AT_CALL = 3  # of the U-Net, so that some steps are done and some are not
+_seconds: list[float] = []
 
 
 def models() -> Iterator[torch.nn.Module]:
@@ -48,8 +55,13 @@ def state() -> dict[str, Any]:
     return {"hooks": hooks, "modifiers": len(modifiers), "weights": digest.hexdigest()}
 
 
+def preparation() -> list[float]:
+    """Return the seconds that the extension took before each pass of the last timed generation."""
+    return list(_seconds)
+
+
 class Script(scripts.Script):
-    """Always visible; its one argument names the fault, and nothing switches it off."""
+    """Always visible; its one argument names the fault or condition, and nothing switches it off."""
 
     def title(self) -> str:
         return TITLE
@@ -60,20 +72,83 @@ class Script(scripts.Script):
     def ui(self, is_img2img: bool) -> list[Any]:
         return [gr.Textbox("", label="Fault", visible=False)]
 
+    def before_process(self, p: Any, fault: str, *args: Any) -> None:
+        _undo(p)
+        if fault == "timed":
+            _seconds.clear()
+            from lib_pg.hosts.webui import WebuiGuidance
+
+            _replace(p, WebuiGuidance, "begin_pass", _timed(WebuiGuidance.begin_pass))
+
+    def postprocess_batch(self, p: Any, *args: Any, **given: Any) -> None:
+        _undo(p)
+
     def process_before_every_sampling(self, p: Any, fault: str, **given: Any) -> None:
         p.live_probe_calls = 0
-        if fault not in ("", "callback"):
-            unet = next(models())
+        unet = next(models())
+        if fault == "little memory":
+            memory = sys.modules.get("backend.memory_management")
+            memory = memory or sys.modules.get("ldm_patched.modules.model_management")
+            if memory is not None:
+                _replace(p, memory, "get_free_memory", lambda *args, **given: 0)
+        elif fault == "bfloat16":
+            _compute_in_bfloat16(p, unet)
+        elif fault in (*FAULTS, "moved"):
             layer = next(m for m in unet.modules() if isinstance(m, torch.nn.Conv2d))
 
             def break_off(*args: Any) -> None:
                 p.live_probe_calls += 1
                 if p.live_probe_calls == _AT_CALL:
                     handle.remove()
-                    _break(fault)
+                    _move(unet) if fault == "moved" else _break(fault)
 
             handle = layer.register_forward_pre_hook(break_off)
         p.live_probe_fault = fault
+
+
+def _replace(p: Any, owner: Any, name: str, value: Any) -> None:
+    """Give a module or class another function until the generation ends."""
+    p.live_probe_undo = [*_undoing(p), partial(setattr, owner, name, getattr(owner, name))]
+    setattr(owner, name, value)
+
+
+def _undoing(p: Any) -> list[Callable[[], Any]]:
+    return getattr(p, "live_probe_undo", [])
+
+
+def _undo(p: Any) -> None:
+    for undo in reversed(_undoing(p)):
+        undo()
+    p.live_probe_undo = []
+
+
+def _timed(call: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(*args: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return call(*args)
+        finally:
+            _seconds.append(time.perf_counter() - start)
+
+    return timed
+
+
+def _compute_in_bfloat16(p: Any, unet: torch.nn.Module) -> None:
+    """Run the U-Net as the hosts run theirs in half precision on a GPU: under autocast."""
+    region = torch.autocast("cpu", torch.bfloat16)
+    handles = (
+        unet.register_forward_pre_hook(lambda *args: (region.__enter__(), None)[1]),
+        unet.register_forward_hook(
+            lambda module, args, output: (region.__exit__(None, None, None), output.float())[1]
+        ),
+    )
+    p.live_probe_undo = [*_undoing(p), *(handle.remove for handle in handles)]
+
+
+def _move(model: torch.nn.Module) -> None:
+    """Give every weight other memory, as a move to another device and back does."""
+    for weight in (*model.parameters(), *model.buffers()):
+        weight.data = weight.data.clone()
 
 
 def _break(fault: str) -> None:
@@ -103,4 +178,11 @@ def on_cfg_denoiser(params: Any) -> None:
 
 
 script_callbacks.on_cfg_denoiser(on_cfg_denoiser)
-script_callbacks.on_app_started(lambda blocks, app: app.add_api_route("/pg-live/state", state))
+
+
+def _add_routes(blocks: Any, app: Any) -> None:
+    app.add_api_route("/pg-live/state", state)
+    app.add_api_route("/pg-live/preparation", preparation)
+
+
+script_callbacks.on_app_started(_add_routes)
