@@ -38,6 +38,7 @@ class Model:
         self.text_layer = nn.Linear(WIDTH, WIDTH, bias=False)
         self.text_weight = self.text_layer.weight.detach().clone()
         self.merged: Any = []
+        self.sd_checkpoint_info = object()
         unet = self.model.diffusion_model
         self.network_layer_mapping = {
             "diffusion_model_conv": unet.conv,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from lib_pg.hosts.null_prompts import NullPrompts
 from tests.a1111_guided import OMEGA, ON, dog, guided, hooks, plain, start, weak
@@ -158,6 +159,37 @@ def test_a_refiners_model_is_guided_too() -> None:
         direct, _ = guided(refiner, ON, **options)
         assert hooks(model) == hooks(refiner) == 0
     assert all(map(torch.equal, ours, direct))
+
+
+def test_a_refiner_loaded_into_the_same_model_gets_a_null_prompt_of_its_own() -> None:
+    """The host writes other weights into its model where the refiner is of the same kind."""
+    options = {"prompts": ["a dog"], "pictures": 1}
+
+    def refine(model: Model) -> None:
+        model.text_weight.mul_(2)
+        model.text_layer.weight.copy_(model.text_weight)
+        model.sd_checkpoint_info = object()
+        model.merged = []
+
+    def sampled(negative: str, *settings: dict[str, Any]) -> list[Tensor]:
+        with host([dog()]) as model:
+            p, calls = Processing(), []
+            guidance = start(p, *settings) if settings else None
+            if guidance:
+                guidance.begin_pass(model)
+
+            def step(params: Any) -> None:
+                calls.append(1)
+                if len(calls) == 3:
+                    refine(model)
+                    params.text_cond = model.get_learned_conditioning(["a dog"])
+                    params.text_uncond = model.get_learned_conditioning([negative])
+                if guidance:
+                    guidance.before_step(params, model)
+
+            return sample(p, model, step, negative=negative, **options)
+
+    assert all(map(torch.equal, sampled("ugly", ON | {"weak_ratio": 1.0}), sampled("")))
 
 
 @pytest.mark.parametrize("hires", ["Same", "Off", "Own"])

@@ -59,6 +59,7 @@ A1111_READS = [
     (A1111_NETWORKS, "part", "NetworkModuleLora"),
     (A1111_NETWORKS, "part.network", "Network"),
     (A1111, "params", "CFGDenoiserParams"),
+    (A1111, "params.denoiser", "CFGDenoiser"),
     (A1111, "network", "Network"),
     (A1111, "n", "Network"),
 ]
@@ -265,7 +266,8 @@ def test_callbacks_and_globals_are_the_host_s(record: Record) -> None:
     # Our adapter finds the host's module by the name of this file, and the plot's by that of its own.
     assert [Path(file).stem for file in record["assigned"]["loaded_networks"]] == ["networks"]
     assert [Path(file).name for file in record["assigned"]["axis_options"]] == ["xyz_grid.py"]
-    assert is_forge(record) or record["assigned"]["network_layer_mapping"]
+    of_model = ["network_layer_mapping", "sd_checkpoint_info"]
+    assert is_forge(record) or all(record["assigned"][name] for name in of_model)
     assert record["assigned"]["scripts_data"]
 
 

@@ -50,10 +50,11 @@ FUNCTIONS = ("get_learned_conditioning", "on_before_ui", "on_cfg_denoiser", "on_
 ASSIGNED = ("axis_options", "loaded_networks", "scripts_data")
 
 A1111_CLASSES = {
+    "CFGDenoiser": "modules/sd_samplers_cfg_denoiser.py",
     "NetworkModule": "extensions-builtin/Lora/network.py",
     "NetworkModuleLora": "extensions-builtin/Lora/network_lora.py",
 }
-A1111_ASSIGNED = ("network_layer_mapping",)
+A1111_ASSIGNED = ("network_layer_mapping", "sd_checkpoint_info")
 
 FORGE_CLASSES = {
     "CLIP": "ldm_patched/modules/sd.py",

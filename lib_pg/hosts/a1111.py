@@ -35,10 +35,15 @@ class A1111Pass(WebuiPass):
         from modules import shared
 
         merged = not getattr(shared.opts, "lora_functional", False)  # the other way rounds differently
-        return merged, [
-            (n.name, getattr(n, "mtime", None), n.te_multiplier, n.unet_multiplier, n.dyn_dim)
-            for n in loaded_networks()
-        ]
+        # A refiner of the same kind is loaded into the very object of the base model.
+        return (
+            merged,
+            model.sd_checkpoint_info,
+            [
+                (n.name, getattr(n, "mtime", None), n.te_multiplier, n.unet_multiplier, n.dyn_dim)
+                for n in loaded_networks()
+            ],
+        )
 
     def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
         layers = getattr(self._model, "network_layer_mapping", {})  # made with the first network
