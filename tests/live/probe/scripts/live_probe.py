@@ -25,6 +25,7 @@ FAULTS = ("error", "memory", "interrupt", "skip", "ours")
 CONDITIONS = ("little memory", "moved", "bfloat16", "timed")
 _AT_CALL = 3  # of the U-Net, so that some steps are done and some are not
 _seconds: list[float] = []
+_undoing: list[Callable[[], Any]] = []  # a generation that breaks off leaves it to the next one
 
 
 def models() -> Iterator[torch.nn.Module]:
@@ -73,26 +74,23 @@ class Script(scripts.Script):
         return [gr.Textbox("", label="Fault", visible=False)]
 
     def before_process(self, p: Any, fault: str, *args: Any) -> None:
-        _undo(p)
+        _undo()
         if fault == "timed":
             _seconds.clear()
             from lib_pg.hosts.webui import WebuiGuidance
 
-            _replace(p, WebuiGuidance, "begin_pass", _timed(WebuiGuidance.begin_pass))
+            _replace(WebuiGuidance, "begin_pass", _timed(WebuiGuidance.begin_pass))
 
     def postprocess_batch(self, p: Any, *args: Any, **given: Any) -> None:
-        _undo(p)
+        _undo()
 
     def process_before_every_sampling(self, p: Any, fault: str, **given: Any) -> None:
         p.live_probe_calls = 0
         unet = next(models())
         if fault == "little memory":
-            memory = sys.modules.get("backend.memory_management")
-            memory = memory or sys.modules.get("ldm_patched.modules.model_management")
-            if memory is not None:
-                _replace(p, memory, "get_free_memory", lambda *args, **given: 0)
+            _have_little_memory()
         elif fault == "bfloat16":
-            _compute_in_bfloat16(p, unet)
+            _compute_in_bfloat16(unet)
         elif fault in (*FAULTS, "moved"):
             layer = next(m for m in unet.modules() if isinstance(m, torch.nn.Conv2d))
 
@@ -106,20 +104,15 @@ class Script(scripts.Script):
         p.live_probe_fault = fault
 
 
-def _replace(p: Any, owner: Any, name: str, value: Any) -> None:
+def _replace(owner: Any, name: str, value: Any) -> None:
     """Give a module or class another function until the generation ends."""
-    p.live_probe_undo = [*_undoing(p), partial(setattr, owner, name, getattr(owner, name))]
+    _undoing.append(partial(setattr, owner, name, getattr(owner, name)))
     setattr(owner, name, value)
 
 
-def _undoing(p: Any) -> list[Callable[[], Any]]:
-    return getattr(p, "live_probe_undo", [])
-
-
-def _undo(p: Any) -> None:
-    for undo in reversed(_undoing(p)):
-        undo()
-    p.live_probe_undo = []
+def _undo() -> None:
+    while _undoing:
+        _undoing.pop()()
 
 
 def _timed(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,7 +126,19 @@ def _timed(call: Callable[..., Any]) -> Callable[..., Any]:
     return timed
 
 
-def _compute_in_bfloat16(p: Any, unet: torch.nn.Module) -> None:
+def _have_little_memory() -> None:
+    """Have Forge and its relatives run the rows of a batch one by one; AUTOMATIC1111 does not ask."""
+    names = ("backend.memory_management", "ldm_patched.modules.model_management")
+    for memory in filter(None, map(sys.modules.get, names)):
+        tell = memory.get_free_memory
+
+        def free(device: Any = None, torch_free_too: bool = False, tell: Any = tell) -> Any:
+            return tell(device, True) if torch_free_too else 0
+
+        _replace(memory, "get_free_memory", free)
+
+
+def _compute_in_bfloat16(unet: torch.nn.Module) -> None:
     """Run the U-Net as the hosts run theirs in half precision on a GPU: under autocast."""
     region = torch.autocast("cpu", torch.bfloat16)
     handles = (
@@ -142,7 +147,7 @@ def _compute_in_bfloat16(p: Any, unet: torch.nn.Module) -> None:
             lambda module, args, output: (region.__exit__(None, None, None), output.float())[1]
         ),
     )
-    p.live_probe_undo = [*_undoing(p), *(handle.remove for handle in handles)]
+    _undoing.extend(handle.remove for handle in handles)
 
 
 def _move(model: torch.nn.Module) -> None:
