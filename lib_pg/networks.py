@@ -71,7 +71,13 @@ def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
     fixed: list[float | None] = []
     notes = []
     for network in networks:
-        if network.own_ratio is not None:
+        if not network.parts:
+            fixed.append(1.0)
+            notes.append(
+                f"nothing of {network.name} can be weakened here; it may be made for another model, "
+                "or hold only kinds of layers that cannot be weakened yet"
+            )
+        elif network.own_ratio is not None:
             fixed.append(network.own_ratio)
         elif named:
             fixed.append(None if network.name.casefold() in named else 1.0)

@@ -63,6 +63,8 @@ def test_accelerators_are_known_by_metadata() -> None:
         (Settings(enabled=True, mode="AG"), [], "plain CFG is used"),
         (Settings(enabled=True, networks="cat"), [network("dog")], "'cat' is to be weakened but"),
         (Settings(enabled=True), [network("dog", own_ratio=1.0)], "no network to weaken"),
+        (Settings(enabled=True), [Network("cat", {})], "nothing of cat can be weakened here"),
+        (Settings(enabled=True, mode="AG"), [Network("cat", {}, own_ratio=0.5)], "plain CFG is used"),
     ],
 )
 def test_what_would_surprise_is_a_note(settings: Settings, networks: list[Network], said: str) -> None:
