@@ -37,6 +37,10 @@ PROCESSING = "StableDiffusionProcessingTxt2Img"
 OPTIONAL = {"distilled_cfg_scale", "hr_cfg", "hr_distilled_cfg", "lora_patches", "patches", "set_clip_skip"}
 MISSING = {"reForge": ["distilled_cfg_scale", "set_clip_skip"]}
 MISSING["Forge Classic"] = MISSING["reForge"]
+MISSING["Forge Neo"] = ["load_lora_state_dict"]  # read where patches are not kept by file
+
+# Those that keep the patches of networks by file.
+BY_FILE = ("Forge", "Forge Neo")
 
 # What our stand-in adds for the tests themselves.
 OWN = {"NetworkModuleLora": {"dense"}}
@@ -190,7 +194,7 @@ def script_methods() -> Iterator[tuple[ast.FunctionDef, set[str]]]:
 
 def test_there_is_a_record_of_every_host_and_nothing_is_missing_there() -> None:
     found = {record["host"]["name"]: record["missing"] for record in RECORDS}
-    assert set(found) == {"AUTOMATIC1111", "Forge", "reForge", "Forge Classic"}
+    assert set(found) == {"AUTOMATIC1111", "Forge", "reForge", "Forge Classic", "Forge Neo"}
     assert found == {name: MISSING.get(name, []) for name in found}
 
 
@@ -198,7 +202,7 @@ def test_there_is_a_record_of_every_host_and_nothing_is_missing_there() -> None:
 def test_the_stand_in_has_only_what_the_host_has(record: Record, name: str) -> None:
     own = OWN.get(name, set())
     found = own_of(stand_ins(record)[name])
-    optional = OPTIONAL - {"lora_patches", "patches"} if record["host"]["name"] != "Forge" else set()
+    optional = set() if record["host"]["name"] in BY_FILE else OPTIONAL - {"lora_patches", "patches"}
     assert unknown(record, name, found - own - optional) == []
     assert not own & names(record, name), "the host has it: it is no helper of our own"
 

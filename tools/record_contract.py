@@ -232,7 +232,7 @@ def _name(host: Path) -> str:
     if not (host / "modules_forge").is_dir():
         return "AUTOMATIC1111"
     if (host / "backend").is_dir():
-        return "Forge"
+        return "Forge Neo" if (host / "modules_forge/packages").is_dir() else "Forge"
     return "reForge" if (host / "ldm_patched/modules/weight_adapter").is_dir() else "Forge Classic"
 
 
