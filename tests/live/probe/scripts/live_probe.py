@@ -19,10 +19,21 @@ from typing import Any
 import gradio as gr
 import torch
 from modules import script_callbacks, scripts, shared
+from modules.processing import StableDiffusionProcessingImg2Img, process_images
 
 TITLE = "Live probe"
 FAULTS = ("error", "memory", "interrupt", "skip", "ours")
-CONDITIONS = ("little memory", "moved", "bfloat16", "timed")
+CONDITIONS = ("little memory", "moved", "bfloat16", "timed", "inner")
+_OF_OUTER = (
+    "prompt",
+    "negative_prompt",
+    "steps",
+    "width",
+    "height",
+    "cfg_scale",
+    "sampler_name",
+    "scheduler",
+)
 _AT_CALL = 3  # of the U-Net, so that some steps are done and some are not
 _seconds: list[float] = []
 _undoing: list[Callable[[], Any]] = []  # a generation that breaks off leaves it to the next one
@@ -83,6 +94,23 @@ class Script(scripts.Script):
 
     def postprocess_batch(self, p: Any, *args: Any, **given: Any) -> None:
         _undo()
+
+    def postprocess_image(self, p: Any, picture: Any, fault: str, *args: Any) -> None:
+        """Draw the finished picture anew in a generation of its own, as detailers do."""
+        if fault != "inner" or getattr(p, "is_live_probes_own", False):
+            return
+        inner = StableDiffusionProcessingImg2Img(
+            init_images=[picture.image],
+            denoising_strength=0.5,
+            seed=p.seeds[0],
+            do_not_save_samples=True,
+            do_not_save_grid=True,
+            **{name: getattr(p, name) for name in _OF_OUTER},
+        )
+        inner.scripts_setup_complete = True  # the host's script for seeds would set another
+        inner.scripts, inner.script_args = p.scripts, p.script_args
+        inner.is_live_probes_own = True
+        picture.image = process_images(inner).images[0]
 
     def process_before_every_sampling(self, p: Any, fault: str, **given: Any) -> None:
         p.live_probe_calls = 0
