@@ -70,8 +70,8 @@ def values_of(case: str, picture: Pixels) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", [
     "img2img", "inpaint", "inpaint only masked", "soft inpainting", "prompt editing",
-    "negative guidance minimum sigma", "skip early CFG", "token merging", "hypertile", "lora functional", "euler a", "dpm++ sde",
-    "dpm++ 2m sde", "plms", "lcm", "restart", "batch size and count",
+    "negative guidance minimum sigma", "skip early CFG", "token merging", "hypertile", "lora functional",
+    "euler a", "dpm++ sde", "dpm++ 2m sde", "plms", "lcm", "restart", "batch size and count",
     "hires with its own prompt, sampler and scale", "another width",
 ])  # fmt: skip
 def test_omega_1_is_cfg_with_an_empty_negative_prompt(
