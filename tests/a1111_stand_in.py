@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 WIDTH = 6
+FUSED = "transformer_attn_q_proj"  # not among the host's layers
 
 
 class UNet(nn.Module):
@@ -37,6 +38,9 @@ class Model:
         self.model = types.SimpleNamespace(diffusion_model=UNet())
         self.text_layer = nn.Linear(WIDTH, WIDTH, bias=False)
         self.text_weight = self.text_layer.weight.detach().clone()
+        # Of a fused attention: the host merges into it, but never calls it as a layer.
+        self.attention = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.attention_weight = self.attention.weight.detach().clone()
         self.merged: Any = []
         self.sd_checkpoint_info = object()
         unet = self.model.diffusion_model
@@ -55,13 +59,17 @@ class Model:
         x = torch.randn(3, WIDTH)
         strengths = [(network, network.te_multiplier) for network in sys.modules["networks"].loaded_networks]
         if strengths != self.merged:  # the host writes weights anew only where a multiplier has changed
-            total = self.text_weight.clone()
-            for network, strength in strengths:
-                if part := network.modules.get("transformer_text"):
-                    total += strength * part.dense()
-            self.text_layer.weight.copy_(total)
+            for layer, weight, key in (
+                (self.text_layer, self.text_weight, "transformer_text"),
+                (self.attention, self.attention_weight, FUSED),
+            ):
+                total = weight.clone()
+                for network, strength in strengths:
+                    if part := network.modules.get(key):
+                        total += strength * part.dense()
+                layer.weight.copy_(total)
             self.merged = strengths
-        return self.text_layer(x)
+        return self.text_layer(x) @ self.attention.weight
 
 
 class Denoiser(nn.Module):
@@ -105,6 +113,7 @@ class Network:
     dyn_dim: int | None = None
     modules: dict[str, Any] = field(default_factory=dict)
     mtime: float = 0.0
+    fused: bool = False
     network_on_disk: Any = field(default_factory=lambda: types.SimpleNamespace(metadata={}))
 
     def __post_init__(self) -> None:
@@ -172,6 +181,8 @@ def host(networks: list[Network]) -> Iterator[Model]:
     for index, network in enumerate(networks):
         for key, layer in model.network_layer_mapping.items():
             network.modules[key] = LoraPart(network, layer, index)
+        if network.fused:
+            network.modules[FUSED] = LoraPart(network, model.attention, index + 100)
     try:
         with torch.no_grad():
             merge(model, networks)

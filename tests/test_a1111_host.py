@@ -29,20 +29,18 @@ def test_uncond_rows_equal_networks_merged_at_omega(pictures: int, together: boo
     assert p.extra_generation_params["PG weak ratio"] == f"{omega:g}"
 
 
-@pytest.mark.parametrize("kind", ["hooks", "merging"])
-def test_the_text_encoder_is_at_omega_and_its_weights_are_back(kind: str) -> None:
+@pytest.mark.parametrize("fused", [False, True], ids=["hooks", "merging"])
+def test_the_text_encoder_is_at_omega_and_its_weights_are_back(fused: bool) -> None:
     """Hooks do not reach every layer of a text encoder: there the host has to merge."""
     options = {"prompts": ["a dog"], "pictures": 1}
-    network = dog()
-    with host([network]) as model:
-        if kind == "merging":
-            network.modules["transformer_attention"] = type("NetworkModuleLora", (), {})()
+    with host([dog(fused=fused)]) as model:
         plain(model, **options)
-        before = model.text_layer.weight.clone()
+        layers = model.text_layer, model.attention
+        before = [layer.weight.clone() for layer in layers]
         ours, _ = guided(model, ON, **options)
-        assert torch.equal(model.text_layer.weight, before)
+        assert all(torch.equal(layer.weight, weight) for layer, weight in zip(layers, before, strict=True))
         assert not model.text_layer._forward_hooks
-    for our, other in zip(ours, weak(OMEGA, [dog()], **options), strict=True):
+    for our, other in zip(ours, weak(OMEGA, [dog(fused=fused)], **options), strict=True):
         torch.testing.assert_close(our[1:], other[1:], rtol=1e-5, atol=1e-6)
 
 

@@ -43,7 +43,7 @@ MISSING["Forge Neo"] = ["load_lora_state_dict"]  # read where patches are not ke
 BY_FILE = ("Forge", "Forge Neo")
 
 # What our stand-in adds for the tests themselves.
-OWN = {"NetworkModuleLora": {"dense"}}
+OWN = {"NetworkModuleLora": {"dense"}, "Network": {"fused"}}
 # What our own networks have, which go by the same name in a file.
 OURS = {"parts"}
 

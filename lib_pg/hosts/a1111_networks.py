@@ -35,34 +35,40 @@ def _network(
     loaded: Any, layers: Mapping[str, nn.Module], own_ratios: Mapping[str, float]
 ) -> tuple[Network, dict[str, int]]:
     name, parts = name_of(loaded), {}
-    in_unet, skipped = _deltas(loaded, layers, in_unet=True)
+    # A network that was matched to another model than the one in use has layers that are not there.
+    of_unet = {key: part for key, part in loaded.modules.items() if key.startswith(_UNET) and key in layers}
+    in_unet, skipped = _deltas(of_unet, layers)
     if in_unet:
         parts["unet"] = ActiveNetwork(name, in_unet, float(loaded.unet_multiplier))
-    in_text, unreached = _deltas(loaded, layers, in_unet=False)
+    # Parts of OpenCLIP's attention are no layers of their own: no hook reaches them.
+    of_text = {key: part for key, part in loaded.modules.items() if not key.startswith(_UNET)}
+    in_text, unreached = _deltas(of_text, layers)
     if in_text or unreached:  # without deltas the host itself has to scale this part, of whatever kind it is
         parts["te"] = ActiveNetwork(name, {} if unreached else in_text, float(loaded.te_multiplier))
     return Network(name, parts, own_ratios.get(name), metadata_of(loaded)), skipped
 
 
 def _deltas(
-    loaded: Any, layers: Mapping[str, nn.Module], in_unet: bool
+    modules: Mapping[str, Any], layers: Mapping[str, nn.Module]
 ) -> tuple[dict[nn.Module, LowRank], dict[str, int]]:
-    """Return a network's deltas in the U-Net or in the text encoders; of what is left, how many a kind."""
+    """Return the deltas by layer; of what is left, how many a kind.
+
+    Args:
+        modules: the host's own parts of a network, by the names of their layers.
+    """
     deltas: dict[nn.Module, LowRank] = {}
     skipped: dict[str, int] = {}
-    for key, part in loaded.modules.items():
-        layer = layers.get(key)  # none where the network was matched to another model than the one in use
-        if layer is None or key.startswith(_UNET) != in_unet:
-            continue
+    for key, part in modules.items():
+        layer = layers.get(key)
         delta = _low_rank(part, layer)
-        if isinstance(delta, LowRank):
-            deltas[layer] = delta
-        else:
+        if isinstance(delta, str):
             skipped[delta] = skipped.get(delta, 0) + 1
+        elif layer is not None:
+            deltas[layer] = delta
     return deltas, skipped
 
 
-def _low_rank(part: Any, layer: nn.Module) -> LowRank | str:
+def _low_rank(part: Any, layer: nn.Module | None) -> LowRank | str:
     """Return a layer's delta at multiplier 1, or the kind of network that it is instead."""
     down, up = getattr(part, "down_model", None), getattr(part, "up_model", None)
     if down is None or up is None:
