@@ -13,7 +13,7 @@ from lib_pg.deltas import LowRank
 from lib_pg.hosts.a1111 import A1111Pass
 from lib_pg.hosts.webui import clean
 from tests.a1111_guided import ON, dog, guided, hooks, plain, start
-from tests.a1111_stand_in import Model, Processing, host, sample
+from tests.a1111_stand_in import WIDTH, Model, Processing, host, sample
 
 
 def test_after_a_run_no_hook_is_left_and_weights_are_bit_identical() -> None:
@@ -117,6 +117,17 @@ def test_a_kind_of_network_that_cannot_be_weakened_is_said() -> None:
         network.modules["diffusion_model_conv"] = type("NetworkModuleLokr", (), {})()
         _, p = guided(model, ON, prompts=["a dog"], pictures=1)
     assert any("1 layers of kind Lokr" in comment for comment in p.comments)
+
+
+def test_layers_of_another_shape_are_left_out_as_the_host_does_and_said() -> None:
+    options = {"prompts": ["a dog"], "pictures": 1}
+    network = dog()
+    with host([network]) as model:
+        network.modules["diffusion_model_conv"].down_model = torch.nn.Linear(2 * WIDTH, 2, bias=False)
+        ours, p = guided(model, ON, **options)
+        assert any("1 layers of kind LoRA of another shape" in comment for comment in p.comments)
+        assert "PG mode" in p.extra_generation_params
+        assert not torch.equal(ours[0], plain(model, **options)[0])
 
 
 def test_a_base_checkpoint_is_said_to_be_ignored() -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from lib_pg.deltas import ActiveNetwork, LowRank
 from lib_pg.hosts.lora_extension import loaded_networks, metadata_of, name_of, notes_on
 from lib_pg.networks import Network
+from lib_pg.weak_branch import layer_shape
 
 _UNET = "diffusion_model_"
 
@@ -91,4 +92,5 @@ def _low_rank(part: Any, layer: nn.Module | None) -> LowRank | str:
         # The first layer of an inpainting model: the host merges zeros for mask and masked picture.
         padded = nn.functional.pad(delta.down, (0, 0, 0, 0, 0, 5))
         delta = LowRank(padded, delta.up, delta.scale)
-    return delta
+    # The host leaves out what does not fit, as in a network for another kind of model.
+    return delta if delta.weight_shape == layer_shape(layer) else "LoRA of another shape"

@@ -57,10 +57,11 @@ class HostError(Exception):
 
 @dataclass
 class Answer:
-    """Pictures, each with its infotext; a grid comes first where there is one."""
+    """Pictures, each with its infotext, and what we told; a grid comes first where there is one."""
 
     pictures: list[Pixels]
     infotexts: list[str]
+    told: list[str]
 
     @property
     def picture(self) -> Pixels:
@@ -147,7 +148,9 @@ class Host:
             **values,
         }
         answer = self.call(f"/sdapi/v1/{'img2img' if 'init_images' in values else 'txt2img'}", body)
-        return Answer([_pixels(text) for text in answer["images"]], json.loads(answer["info"])["infotexts"])
+        info = json.loads(answer["info"])
+        told = info["extra_generation_params"].get(TITLE, [])
+        return Answer([_pixels(text) for text in answer["images"]], info["infotexts"], told)
 
     def grid(self, prompt: str, x: tuple[str, str], y: tuple[str, str], **values: Any) -> Answer:
         """Make an X/Y/Z grid: the grid, then its cells line by line.

@@ -140,4 +140,5 @@ def test_what_the_host_leaves_out_everywhere_is_not_claimed(host: Host, prompt: 
 def test_cfg_scale_1_is_not_claimed(host: Host, prompt: str) -> None:
     one = host.txt2img(prompt, args=GUIDED, cfg_scale=1)
     assert one.guidance() == {}
+    assert any("CFG scale 1" in told for told in one.told)
     assert np.array_equal(one.picture, host.txt2img(prompt, cfg_scale=1).picture)

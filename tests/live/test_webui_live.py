@@ -39,6 +39,7 @@ def test_omega_1_is_cfg_with_an_empty_negative_prompt(
     answer = host.txt2img(prompt, negative_prompt=negative, args={"enabled": True, "weak_ratio": 1})
     assert same(answer.picture, unprompted)
     assert answer.guidance() == {"PG mode": "PG", "PG weak ratio": "1"}
+    assert answer.told == []
 
 
 def test_omega_1_with_the_negative_prompt_is_plain_cfg(host: Host, prompt: str, plain: Pixels) -> None:
@@ -131,12 +132,21 @@ def test_a_schedule_counts_and_a_flat_one_is_constant(host: Host, prompt: str, g
 
 
 @pytest.mark.parametrize(
-    "args", [{"enabled": True, "weak_ratio": 1.5}, {"enabled": True, "omega": 0.5}, [True, "Best"]]
+    ("args", "why"),
+    [
+        ({"enabled": True, "weak_ratio": 1.5}, "weak_ratio: got 1.5, must be a number from 0 to 1"),
+        ({"enabled": True, "omega": 0.5}, "got the key 'omega'"),
+        ([True, "Best"], "mode: got 'Best', must be one of 'PG', 'AG', 'CFG'"),
+    ],
 )
-def test_wrong_settings_make_a_plain_picture(host: Host, prompt: str, plain: Pixels, args: Any) -> None:
+def test_wrong_settings_make_a_plain_picture_and_the_caller_is_told(
+    host: Host, prompt: str, plain: Pixels, args: Any, why: str
+) -> None:
     answer = host.txt2img(prompt, args=args)
     assert same(answer.picture, plain)
     assert answer.guidance() == {}
+    (told,) = answer.told
+    assert why in told
 
 
 def test_and_is_guided(host: Host, names: list[str], prompt: str) -> None:
