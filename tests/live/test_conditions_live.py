@@ -60,6 +60,8 @@ def test_in_half_precision_it_is_brute_force_within_the_host_s_own_rounding(host
 
 def test_a_generation_within_a_generation_is_guided_by_itself(host: Host, prompt: str, plain: Pixels) -> None:
     """As a detailer does it: the finished picture is drawn anew before the outer generation goes on."""
+    # Brute force leaves a text encoder lowered until the next prompt that is new to the host.
+    host.txt2img(prompt, negative_prompt="something else")
     before = host.state()
     both = host.txt2img(prompt, args=GUIDED, always_on={PROBE: ["inner"]}, n_iter=2)
     outer = host.txt2img(prompt, args=GUIDED, n_iter=2)

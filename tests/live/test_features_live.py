@@ -86,6 +86,8 @@ def test_omega_1_is_cfg_with_an_empty_negative_prompt(
             pytest.skip(f"the host has no {title}")
     prompt = f"{values.pop('prompt', 'a cat on a chair')}<lora:{names[0]}:0.9>"
     unprompted = host.txt2img(prompt, **values | {"negative_prompt": ""})
+    if case == "soft inpainting" and np.array_equal(unprompted.picture, plain):
+        pytest.skip("the host's own soft inpainting gives the picture back as it was")
     one = host.txt2img(prompt, args=SCALE_ONE, **values)
     guided = host.txt2img(prompt, args=GUIDED, **values)
     for ours, theirs in zip(one.pictures, unprompted.pictures, strict=True):

@@ -92,6 +92,9 @@ class Script(scripts.Script):
 
             _replace(WebuiGuidance, "begin_pass", _timed(WebuiGuidance.begin_pass))
 
+    def post_sample(self, p: Any, *args: Any, **given: Any) -> None:
+        _undo()  # the conditions are for sampling: Forge's VAE divides by the free memory
+
     def postprocess_batch(self, p: Any, *args: Any, **given: Any) -> None:
         _undo()
 
