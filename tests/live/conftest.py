@@ -7,7 +7,7 @@ or else the first ones that the host lists are used, and PG_LIVE_CHECKPOINT a se
 family. Some tests need a host script too: `tests/live/probe`, and `tests/live/brute_force` or, for Forge and
 its relatives, `tests/live/brute_force_forge`, which say how they are put there. What pictures may differ by
 suits models in half precision; for a host in full precision PG_LIVE_LEVEL=0.05 (of 255, in the mean) is a
-sharper test.
+sharper test. PG_LIVE_VALUES='{"scheduler": "Simple"}' goes with every call, for models that need it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import urllib.error
 import urllib.request
@@ -33,7 +34,7 @@ OPTIONS: Mapping[str, Any] = {
     "token_merging_ratio_hr": 0,
     "hypertile_enable_unet": False,
 }
-_SMALL = {
+_SMALL: Mapping[str, Any] = {
     "negative_prompt": "ugly",
     "seed": 1,
     "steps": 8,
@@ -42,6 +43,8 @@ _SMALL = {
     "cfg_scale": 7,
     "sampler_name": "Euler",
     "scheduler": "Automatic",
+    # What the host's model needs, such as {"scheduler": "Simple"} for Flux.
+    **json.loads(os.environ.get("PG_LIVE_VALUES", "{}")),
 }
 _PAIR = re.compile(r'\s*([^:,]+):\s*("(?:\\.|[^"\\])*"|[^,]*)')
 
