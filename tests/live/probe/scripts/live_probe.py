@@ -108,7 +108,7 @@ class Script(scripts.Script):
             seed=p.seeds[0],
             do_not_save_samples=True,
             do_not_save_grid=True,
-            **{name: getattr(p, name) for name in _OF_OUTER},
+            **{name: getattr(p, name) for name in _OF_OUTER if hasattr(p, name)},
         )
         inner.scripts_setup_complete = True  # the host's script for seeds would set another
         inner.scripts, inner.script_args = p.scripts, p.script_args
