@@ -25,6 +25,7 @@ class A1111Pass(WebuiPass):
 
     _filled = 0
     _predictions: Sequence[Tensor] = ()
+    _denoiser: nn.Module | None = None
 
     @staticmethod
     def unet_of(model: Any) -> nn.Module | None:
@@ -107,8 +108,9 @@ class A1111Pass(WebuiPass):
 
         The host makes the denoiser, a wrapper of its model, for one pass and throws it away with this.
         """
-        if "forward" in vars(denoiser):
+        if denoiser is self._denoiser:
             return
+        self._denoiser = denoiser
         denoise: Callable[..., Tensor] = denoiser.forward
         run = self.run
 
