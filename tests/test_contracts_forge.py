@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lib_pg.hosts.forge_networks import Patch
-from tests.test_contracts import (
+from tests.contract_records import (
     BY_FILE,
     FORGE,
     FORGE_NETWORKS,
