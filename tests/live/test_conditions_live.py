@@ -46,18 +46,6 @@ def test_guidance_is_exact_and_leaves_nothing(
     assert np.array_equal(host.txt2img(prompt).picture, plain)
 
 
-def test_in_half_precision_it_is_brute_force_within_the_host_s_own_rounding(host: Host, prompt: str) -> None:
-    if BRUTE_FORCE.lower() not in host.scripts():
-        pytest.skip("copy tests/live/brute_force, or brute_force_forge, into the host's extensions folder")
-    half = {PROBE: ["bfloat16"]}
-    ours = host.txt2img(prompt, args=GUIDED, always_on=half)
-    brute = host.txt2img(prompt, always_on=half | {BRUTE_FORCE: [0.4]}, options={"batch_cond_uncond": False})
-    rounding = distance(ours.picture, host.txt2img(prompt, args=GUIDED).picture)
-    found = distance(ours.picture, brute.picture)
-    print(f"{found:.3f} from brute force; half precision itself changes {rounding:.3f}")
-    assert found < 2 * rounding
-
-
 def test_a_generation_within_a_generation_is_guided_by_itself(host: Host, prompt: str, plain: Pixels) -> None:
     """As a detailer does it: the finished picture is drawn anew before the outer generation goes on."""
     # Brute force leaves a text encoder lowered until the next prompt that is new to the host.
@@ -81,3 +69,15 @@ def test_a_batch_is_split_by_free_memory(host: Host, level: float, prompt: str) 
     split = host.txt2img(prompt, args=GUIDED, batch_size=3, always_on={PROBE: ["little memory"]})
     for ours, theirs in zip(split.pictures, whole.pictures, strict=True):
         assert distance(ours, theirs) < level
+
+
+def test_in_half_precision_it_is_brute_force_within_the_host_s_own_rounding(host: Host, prompt: str) -> None:
+    if BRUTE_FORCE.lower() not in host.scripts():
+        pytest.skip("copy tests/live/brute_force, or brute_force_forge, into the host's extensions folder")
+    half = {PROBE: ["bfloat16"]}
+    ours = host.txt2img(prompt, args=GUIDED, always_on=half)
+    brute = host.txt2img(prompt, always_on=half | {BRUTE_FORCE: [0.4]}, options={"batch_cond_uncond": False})
+    rounding = distance(ours.picture, host.txt2img(prompt, args=GUIDED).picture)
+    found = distance(ours.picture, brute.picture)
+    print(f"{found:.3f} from brute force; half precision itself changes {rounding:.3f}")
+    assert found < 2 * rounding
