@@ -24,7 +24,7 @@ def test_no_hook_stays_and_weights_are_bit_identical(
 ) -> None:
     assert np.array_equal(host.txt2img(prompt).picture, plain)
     before = host.state()
-    assert before["hooks"] == before["modifiers"] == 0
+    assert before["ours"] == before["modifiers"] == 0
     try:
         answer = host.txt2img(prompt, args=GUIDED | {"mode": mode}, always_on={PROBE: [fault]})
     except HostError:

@@ -56,15 +56,22 @@ def models() -> Iterator[torch.nn.Module]:
 
 def state() -> dict[str, Any]:
     """Return how many hooks are on the model, and a hash of its weights."""
-    digest, hooks = hashlib.sha256(), 0
+    digest = hashlib.sha256()
+    hooks: list[Any] = []
     for model in models():
-        hooks += sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+        for module in model.modules():
+            hooks += [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
         for name, weight in sorted(model.state_dict().items()):
             digest.update(name.encode())
             digest.update(weight.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     forge = getattr(shared.sd_model, "forge_objects", None)
     modifiers = [] if forge is None else forge.unet.model_options.get("conditioning_modifiers", [])
-    return {"hooks": hooks, "modifiers": len(modifiers), "weights": digest.hexdigest()}
+    return {
+        "hooks": len(hooks),  # the host may have its own, as with --medvram
+        "ours": sum(getattr(hook, "is_personalization_guidance", False) for hook in hooks),
+        "modifiers": len(modifiers),
+        "weights": digest.hexdigest(),
+    }
 
 
 def preparation() -> list[float]:
