@@ -210,6 +210,7 @@ def test_hires_same_off_and_own(host: Host, prompt: str) -> None:
     assert own.guidance()["PG hires weak ratio"] == "0"
 
 
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.8}
 BRUTE_FORCE_CASES: dict[str, dict[str, Any]] = {
     "euler": {},
     "omega 0": {"omega": 0},
@@ -221,7 +222,8 @@ BRUTE_FORCE_CASES: dict[str, dict[str, Any]] = {
     "two networks": {"networks": 2},
     "and": {"prompt": "a cat AND a red chair :0.7"},
     "a prompt of three chunks": {"prompt": "a cat on a chair, " * 30},
-    "hires": {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.8},
+    "hires": HIRES,
+    "hires with another prompt and network": {**HIRES, "hr_prompt": "a dog"},
 }
 
 
@@ -234,6 +236,8 @@ def test_pictures_are_those_of_brute_force(host: Host, level: float, names: list
     count = values.pop("networks", 1)
     if len(names) < count:
         pytest.skip(f"name {count} networks in PG_LIVE_LORA")
+    if "hr_prompt" in values:
+        values["hr_prompt"] += f"<lora:{names[-1]}:0.8>"
     text += "".join(f"<lora:{name}:{0.9 / count}:{1 / count}>" for name in names[:count])
     ours = host.txt2img(text, args={"enabled": True, "weak_ratio": omega}, **values)
     brute = host.txt2img(
