@@ -2,7 +2,8 @@
 
 A script that breaks a generation, or makes it run under a condition, as its one argument names; a route
 `/pg-live/state` that counts the hooks on the model and hashes its weights, and one, `/pg-live/preparation`,
-that says how long the extension's preparation of the last passes took.
+that says how long the extension's preparation of the last passes took. The faults are in `FAULTS`, and
+"callback"; the conditions are "little memory", "moved", "bfloat16", "timed" and "inner".
 
 To use it, copy the folder `probe` into the host's `extensions` folder and restart. It is part of no release.
 """
@@ -23,7 +24,6 @@ from modules.processing import StableDiffusionProcessingImg2Img, process_images
 
 TITLE = "Live probe"
 FAULTS = ("error", "memory", "interrupt", "skip", "ours")
-CONDITIONS = ("little memory", "moved", "bfloat16", "timed", "inner")
 _OF_OUTER = (
     "prompt",
     "negative_prompt",
