@@ -22,6 +22,7 @@ class Notices:
         self._told: list[str] = []
 
     def warn(self, message: str) -> None:
+        """Tell the user a sentence: the cause and what to do; repeating it changes nothing."""
         if message in self._told:
             return
         self._told.append(message)

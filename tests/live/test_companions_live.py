@@ -16,6 +16,8 @@ from tests.live.host import Host, Pixels, as_png, distance
 BRUTE_FORCE = "Brute force weak pass"
 GUIDED = {"enabled": True, "weak_ratio": 0.4}
 FAR = 0.5
+# From a third of the steps on there is little left for it to cut.
+LEAST = {"dynamic thresholding": 0.05}
 
 COMPANIONS: dict[str, tuple[str, list[Any]]] = {
     "perturbed attention": ("PerturbedAttentionGuidance Integrated", [True, 30.0, 0.0, 0.0, 1.0]),
@@ -53,7 +55,7 @@ def test_both_are_at_work(
     without = host.txt2img(prompt, args=GUIDED | settings)
     assert np.array_equal(one.picture, alone.picture)
     assert distance(ours.picture, alone.picture) > FAR
-    assert distance(ours.picture, without.picture) > 0, "the companion did nothing"
+    assert distance(ours.picture, without.picture) > LEAST.get(name, FAR), "the companion did nothing"
     assert ours.guidance()["PG weak ratio"] == "0.4"
     # The cut by brute force does not know the second unconditional call of self-attention guidance.
     if not settings and name != "self attention" and BRUTE_FORCE.lower() in host.scripts():
