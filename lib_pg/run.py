@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from lib_pg.guidance import Conditioning, is_inside, weak_conditioning, weak_ratio_at
-from lib_pg.hosts.protocol import Host
+from lib_pg.host import Host
 from lib_pg.networks import describe, plan
 from lib_pg.settings import Settings
 from lib_pg.weak_branch import WeakBranch

@@ -10,12 +10,12 @@ from modules import script_callbacks, scripts, shared
 
 from lib_pg import TITLE
 from lib_pg.hosts.detect import UnsupportedHost, WebuiHost, find_host
-from lib_pg.hosts.null_prompts import NullPrompts
-from lib_pg.hosts.webui import WebuiGuidance, clean
+from lib_pg.hosts.webui.generation import WebuiGuidance, clean
+from lib_pg.hosts.webui.null_prompts import NullPrompts
+from lib_pg.page import accordion, axes, paste, settings_page
+from lib_pg.page.live_line import LiveLine
+from lib_pg.page.page_warning import warn_on_page
 from lib_pg.settings import Settings
-from lib_pg.webui import accordion, axes, paste, settings_page
-from lib_pg.webui.live_line import LiveLine
-from lib_pg.webui.page_warning import warn_on_page
 
 ROOT = Path(__file__).resolve().parent.parent
 

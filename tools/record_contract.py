@@ -6,7 +6,7 @@
 The host's files are parsed, never imported or run: any Python that reads them will do, and nothing
 of the host need be installed. What is written are facts (files, parameters, names of attributes and keyword
 arguments, orders of values), no code.
-`tests/test_contracts.py` holds the extension and the stand-in hosts of the tests against them.
+`tests/contracts/test_webuis.py` holds the extension and the stand-in hosts of the tests against them.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from lib_pg import __version__
-from lib_pg.cli import demo_options, generate_options
+from lib_pg.cli.demo import options as demo
 from lib_pg.cli.errors import UsageError
+from lib_pg.cli.generate import options as generate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +45,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"personalization-guidance {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    demo_options.add_command(commands)
-    generate_options.add_command(commands)
+    demo.add_command(commands)
+    generate.add_command(commands)
     return parser

@@ -1,1 +1,1 @@
-"""One adapter a host, behind the protocol in `protocol.py`."""
+"""One folder a host, behind the protocol in `lib_pg.host`; `webui` holds what the WebUIs share."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from lib_pg.hosts.webui_pass import WebuiPass
+from lib_pg.hosts.webui.sampling_pass import WebuiPass
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def find_host() -> WebuiHost:
             "Update it; the extension stays switched off"
         )
     if find_spec("modules_forge") is None:
-        from lib_pg.hosts.a1111 import A1111Pass
+        from lib_pg.hosts.a1111.sampling_pass import A1111Pass
 
         return WebuiHost("AUTOMATIC1111", _webui_version(), A1111Pass)
     name = _forge_name()
@@ -54,7 +54,7 @@ def find_host() -> WebuiHost:
             "this relative of Forge is not known, its sampling is neither in `backend` nor in `ldm_patched`; "
             "the extension stays switched off. Please report it with the host's name and version"
         )
-    from lib_pg.hosts.forge import ForgePass
+    from lib_pg.hosts.forge.sampling_pass import ForgePass
 
     return WebuiHost(name, _forge_version(), ForgePass)
 

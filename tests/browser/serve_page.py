@@ -22,8 +22,8 @@ sys.path.insert(0, str(ROOT))
 
 import gradio as gr  # noqa: E402
 
-from lib_pg.webui import accordion  # noqa: E402
-from lib_pg.webui.live_line import LiveLine  # noqa: E402
+from lib_pg.page import accordion  # noqa: E402
+from lib_pg.page.live_line import LiveLine  # noqa: E402
 
 NETWORKS = {"sks_dog": {}, "detail": {}, "fast": {"ss_output_name": "LCM distilled"}}
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lib_pg.page.presets import BUILT_IN
 from lib_pg.settings import CONTROLS
-from lib_pg.webui.presets import BUILT_IN
 from tests.browser.conftest import Server
 
 if TYPE_CHECKING:

@@ -95,7 +95,7 @@ class Script(scripts.Script):
         _undo()
         if fault == "timed":
             _seconds.clear()
-            from lib_pg.hosts.webui import WebuiGuidance
+            from lib_pg.hosts.webui.generation import WebuiGuidance
 
             _replace(WebuiGuidance, "begin_pass", _timed(WebuiGuidance.begin_pass))
 

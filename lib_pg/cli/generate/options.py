@@ -1,0 +1,184 @@
+"""The options of `generate`: light to import, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lib_pg.cli.errors import UsageError
+from lib_pg.cli.generate.job import DTYPES, Job
+from lib_pg.cli.samplers import SAMPLERS
+from lib_pg.settings import CONTROLS, DEFAULTS, Control, Settings, SettingsError
+
+BUNDLED = Path(__file__).parent.parent / "bundled"
+BUNDLED_PIPELINE = BUNDLED / "pipeline"
+BUNDLED_LORA = BUNDLED / "sks_star.safetensors"
+
+# Hires fix, the choice of networks by name in a prompt and full fine-tunes belong to WebUIs.
+_SETTINGS_HERE = (
+    "mode",
+    "weak_ratio",
+    "weak_prompt",
+    "schedule",
+    "weak_ratio_end",
+    "start",
+    "end",
+    "outside",
+    "networks",
+)
+_JOB_OPTIONS = (
+    "prompt",
+    "negative",
+    "steps",
+    "sampler",
+    "scale",
+    "seed",
+    "width",
+    "height",
+    "batch",
+    "dtype",
+)
+_LORA = re.compile(r"(?P<path>.+?)(?::(?P<strength>[-+.\d][-+.\deE]*))?(?::pg=(?P<ratio>[^:]*))?")
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """A network as `--lora` gives it; what it leaves out is None."""
+
+    path: Path
+    strength: float | None = None
+    own_ratio: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand to an argparse subparsers object."""
+    parser = commands.add_parser(
+        "generate",
+        help="make pictures from a checkpoint and LoRA files",
+        description="Make pictures with personalization guidance. PNGs carry their parameters as in WebUIs.",
+        epilog="example: python -m lib_pg generate --checkpoint sd15.safetensors --lora dog.safetensors:0.9 "
+        '--prompt "a sks dog on a beach" --weak-ratio 0.6 --scale 7.5',
+    )
+    parser.set_defaults(command=_run)
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--checkpoint", type=Path, default=BUNDLED_PIPELINE, metavar="PATH",
+        help="SD 1.x, SD 2.x or SDXL: diffusers folder or .safetensors file (default: a bundled tiny model)",
+    )  # fmt: skip
+    files.add_argument(
+        "--config", type=Path, metavar="FOLDER",
+        help="diffusers folder with the configuration for a single-file checkpoint, to work offline",
+    )  # fmt: skip
+    files.add_argument(
+        "--lora", type=_lora, action="append", default=[], metavar="PATH[:STRENGTH][:pg=RATIO]",
+        help="LoRA file, its strength (default 1) and its own weak ratio; may be given more than once",
+    )  # fmt: skip
+    files.add_argument(
+        "--out", type=Path, default=Path("outputs"), metavar="FOLDER", help="where PNGs go (default: outputs)"
+    )
+    files.add_argument(
+        "--from-png", type=Path, metavar="PNG",
+        help="repeat the picture of this PNG; give its checkpoint and networks, other options change it",
+    )  # fmt: skip
+    _add_job_options(parser.add_argument_group("picture"))
+    guidance = parser.add_argument_group("guidance")
+    for name in _SETTINGS_HERE:
+        _add_setting(guidance, name, CONTROLS[name])
+
+
+def job_from(options: argparse.Namespace, base: Job) -> Job:
+    """Return `base` with what was given on the command line put over it.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+    given = {name: getattr(options, name) for name in _JOB_OPTIONS if getattr(options, name) is not None}
+    chosen = {name: getattr(options, name) for name in _SETTINGS_HERE if getattr(options, name) is not None}
+    try:
+        # A picture that was made without guidance is repeated without, unless a control is asked for.
+        switch = {"enabled": True} if chosen else {}
+        settings = Settings.from_dict({**base.settings.to_dict(), **chosen, **switch})
+    except SettingsError as error:
+        raise UsageError(str(error)) from error
+    return replace(base, settings=settings, **given)
+
+
+def _add_job_options(group: Any) -> None:
+    group.add_argument("--prompt", help="what to draw")
+    group.add_argument(
+        "--negative", metavar="PROMPT", help="negative prompt; used by CFG and by --weak-prompt Negative"
+    )
+    group.add_argument("--scale", type=float, help=f"CFG scale s, 0 to 100 (default: {Job.scale})")
+    group.add_argument("--steps", type=int, help=f"sampling steps, 1 to 1000 (default: {Job.steps})")
+    group.add_argument(
+        "--sampler",
+        "--scheduler",
+        choices=SAMPLERS,
+        metavar="NAME",
+        help=f"{', '.join(SAMPLERS)} (default: {Job.sampler})",
+    )
+    group.add_argument("--seed", type=int, help="seed of the first picture (default: a random one)")
+    group.add_argument("--width", type=int, metavar="PIXELS", help="default: the model's own")
+    group.add_argument("--height", type=int, metavar="PIXELS", help="default: the model's own")
+    group.add_argument("--batch", type=int, help="pictures made at once, 1 to 64 (default: 1)")
+    group.add_argument("--count", type=_count, default=1, help="batches made one after another (default: 1)")
+    group.add_argument("--dtype", choices=DTYPES, help=f"precision (default: {Job.dtype})")
+    group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
+
+
+def _add_setting(group: Any, name: str, control: Control) -> None:
+    number = control.kind == "number"
+    allowed = f"{control.minimum:g} to {control.maximum:g}; " if number else ""
+    default = f" (default: {DEFAULTS[name]})" if DEFAULTS[name] != "" else ""
+    group.add_argument(
+        f"--{name.replace('_', '-')}",
+        type=float if number else str,
+        choices=control.choices or None,
+        metavar=None if control.choices else ("RATIO" if number else "NAMES"),
+        help=f"{allowed}{control.help}{default}",
+    )
+
+
+def _lora(text: str) -> LoraFile:
+    match = _LORA.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected PATH[:STRENGTH][:pg=RATIO]")
+    path = Path(match["path"])
+    if any(letter in path.stem for letter in "<>:,"):
+        raise argparse.ArgumentTypeError(f"{text!r}: a network's file name may not hold any of < > : ,")
+    strength = _within(text, "the strength", match["strength"], -100.0, 100.0)
+    return LoraFile(path, strength, _within(text, "pg", match["ratio"], 0.0, 1.0))
+
+
+def _within(text: str, what: str, number: str | None, low: float, high: float) -> float | None:
+    if number is None:
+        return None
+    try:
+        value = float(number)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {what} is {number!r}; expected a number") from error
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: {what} is {number}; it must lie between {low:g} and {high:g}"
+        )
+    return value
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= 10_000:
+        raise argparse.ArgumentTypeError(f"count is {count}; it must lie between 1 and 10000")
+    return count
+
+
+def _run(options: argparse.Namespace) -> int:
+    from lib_pg.cli.generate.command import generate
+
+    return generate(options)

@@ -1,0 +1,140 @@
+"""AUTOMATIC1111: rows [cond ..., uncond ...], in one call of the U-Net or in several.
+
+Nothing says which rows a call has: hooks count what passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lib_pg.hosts.a1111.networks import active_networks
+from lib_pg.hosts.rows import take_rows
+from lib_pg.hosts.webui.conditioning import in_length_of, null_rows, tokens
+from lib_pg.hosts.webui.lora_extension import loaded_networks
+from lib_pg.hosts.webui.sampling_pass import WebuiPass
+from lib_pg.hosts.webui.text_encoder import weakened_text
+from lib_pg.networks import Network
+
+
+class A1111Pass(WebuiPass):
+    """One pass of sampling in AUTOMATIC1111 1.10 and later."""
+
+    _filled = 0
+    _predictions: Sequence[Tensor] = ()
+    _denoiser: nn.Module | None = None
+
+    @staticmethod
+    def unet_of(model: Any) -> nn.Module | None:
+        return getattr(getattr(model, "model", None), "diffusion_model", None)
+
+    @staticmethod
+    def signature(model: Any) -> Any:
+        from modules import shared
+
+        merged = not getattr(shared.opts, "lora_functional", False)  # the other way rounds differently
+        # A refiner of the same kind is loaded into the very object of the base model.
+        return (
+            merged,
+            model.sd_checkpoint_info,
+            [
+                (n.name, getattr(n, "mtime", None), n.te_multiplier, n.unet_multiplier, n.dyn_dim)
+                for n in loaded_networks()
+            ],
+        )
+
+    def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
+        layers = getattr(self._model, "network_layer_mapping", {})  # made with the first network
+        return active_networks(layers, own_ratios)
+
+    def weak_rows(self, total: int) -> Sequence[int]:
+        """The last rows: one for each picture."""
+        return range(total - self._uncond_rows, total)
+
+    def _encode_null(self, ratios: Sequence[float]) -> Any:
+        from modules import devices
+        from modules.prompt_parser import SdConditioning
+
+        width, height = self._size()
+        prompt = SdConditioning([""], is_negative_prompt=True, width=width, height=height)
+        text = [network.parts["te"] for network in self._networks if "te" in network.parts]
+        with devices.autocast():
+            if all(part.deltas for part in text):
+                return self._encode_with_hooks(prompt, ratios)
+            return self._encode_merged(prompt, ratios)
+
+    def _encode_with_hooks(self, prompt: Any, ratios: Sequence[float]) -> Any:
+        """Encode it without the host's merging the text encoder's weights anew, which takes longer."""
+        with weakened_text(self._networks, ratios):
+            return self._model.get_learned_conditioning(prompt)
+
+    def _encode_merged(self, prompt: Any, ratios: Sequence[float]) -> Any:
+        """Encode it with lower multipliers, for layers without hooks, such as OpenCLIP's attention.
+
+        The host merges a network anew where its multiplier has changed, at the next use of a layer: so the
+        multipliers are lowered for this one prompt. Another one brings the weights back.
+        """
+        loaded = loaded_networks()
+        strengths = [network.te_multiplier for network in loaded]
+        try:
+            for network, ratio in zip(loaded, ratios, strict=True):
+                network.te_multiplier *= ratio
+            return self._model.get_learned_conditioning(prompt)
+        finally:
+            for network, strength in zip(loaded, strengths, strict=True):
+                network.te_multiplier = strength
+            self._model.get_learned_conditioning(prompt)
+
+    def _null_for(self, null: Any, params: Any) -> Any:
+        return null_rows(null, params.text_uncond, in_length_of(params.text_cond))
+
+    def before_step(self, params: Any) -> None:
+        if len(params.x) != len(tokens(params.text_cond)) + len(tokens(params.text_uncond)):
+            self.run.pass_over()
+            self.warn(
+                "a checkpoint that edits pictures by instruction cannot be guided, so plain CFG is used"
+            )
+            return
+        super().before_step(params)
+        if self.run.skips_weak_rows:
+            self._predictions, self._filled = [], 0
+            self._leave_out_of(params.denoiser.inner_model)
+
+    def _leave_out_of(self, denoiser: nn.Module) -> None:
+        """Have the host's calls of a denoiser leave weak rows out, where the run does.
+
+        The host makes the denoiser, a wrapper of its model, for one pass and throws it away with this.
+        """
+        if denoiser is self._denoiser:
+            return
+        self._denoiser = denoiser
+        denoise: Callable[..., Tensor] = denoiser.forward
+        run = self.run
+
+        def strong_rows_alone(x: Tensor, sigma: Tensor, **given: Any) -> Tensor:
+            if not run.skips_weak_rows:
+                return denoise(x, sigma, **given)
+            rows = len(x)
+            weak = len(run.enter_unet(rows))
+            parts = []
+            if strong := rows - weak:
+                few = slice(0, strong)
+                parts.append(denoise(x[few], sigma[few], **take_rows(given, few, rows)))
+                self._predictions = [*self._predictions, *parts]
+            if weak:
+                # Rows left out get the prediction of their prompt's row, which came before them.
+                start, self._filled = self._filled, self._filled + weak
+                parts.append(torch.cat(list(self._predictions))[start : self._filled])
+            return torch.cat(parts)
+
+        denoiser.forward = strong_rows_alone
+
+    def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.run.skips_weak_rows:
+            self.run.enter_unet(len(args[0]))
+
+    def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self.run.leave_unet()

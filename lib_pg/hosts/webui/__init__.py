@@ -1,0 +1,1 @@
+"""What AUTOMATIC1111 and the Forge family share."""

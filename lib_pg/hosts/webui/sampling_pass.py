@@ -1,0 +1,182 @@
+"""One pass of a WebUI's sampling, as far as AUTOMATIC1111 and Forge agree.
+
+Before every evaluation of its model the host calls back with the conditionings of its rows; within it, it
+calls the U-Net once or several times.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from lib_pg.hosts.webui.conditioning import tokens
+from lib_pg.hosts.webui.null_prompts import NullPrompts
+from lib_pg.hosts.webui.sampler_watch import SamplerWatch
+from lib_pg.networks import Network
+from lib_pg.run import GuidedRun
+from lib_pg.settings import Settings
+from lib_pg.weak_branch import GuidanceHook, detach_all
+
+
+class WebuiPass(ABC):
+    """One pass of sampling with one model: the host protocol, and the hooks on its U-Net.
+
+    Args:
+        p: the host's processing object.
+        model: the host's model in use.
+        watch: the pass's sampler, which outlives a change of the model.
+        own_ratios: omega of networks that the prompt gives one, by the name used there.
+        warn: tells the user a sentence, once a generation.
+        on_fault: gets an error within the U-Net's call; the host must not fail for it.
+        null_prompts: those encoded in earlier passes.
+    """
+
+    def __init__(
+        self,
+        p: Any,
+        model: Any,
+        settings: Settings,
+        watch: SamplerWatch,
+        own_ratios: Mapping[str, float],
+        warn: Callable[[str], None],
+        on_fault: Callable[[Exception], None],
+        null_prompts: NullPrompts,
+    ) -> None:
+        self.settings = settings
+        self._p = p
+        self._model = model
+        self._warn = warn
+        self._null_prompts = null_prompts
+        self._uncond_rows = 0
+        self.watch = watch
+        self._guided_calls = 0
+        self._loaded = self.signature(model)
+        self._handles: list[RemovableHandle] = []
+        self._networks, notes = self._active_networks(own_ratios)
+        for note in notes:
+            warn(note)
+        self.run: GuidedRun[Any] = GuidedRun(self, settings, on_fault)
+        self._on_fault = on_fault
+
+    def attach(self) -> None:
+        """Put the hooks on the U-Net; `end` takes them away again, also those of an attempt that failed."""
+        unet = self.unet_of(self._model)
+        if unet is None:
+            raise RuntimeError(f"no U-Net found in the host's {type(self._model).__name__}")
+        detach_all(unet)
+        self.run.__enter__()
+        before, after = _Hook(self._before_unet, self._on_fault), _Hook(self._after_unet, self._on_fault)
+        self._handles += [
+            unet.register_forward_pre_hook(before, with_kwargs=True),
+            unet.register_forward_hook(after),
+        ]
+
+    @staticmethod
+    @abstractmethod
+    def unet_of(model: Any) -> nn.Module | None:
+        """Return the U-Net of a host's model; None where none is loaded."""
+
+    @staticmethod
+    @abstractmethod
+    def signature(model: Any) -> Any:
+        """Return what the networks in the model's weights depend on: the host's own mark for a new merge."""
+
+    @staticmethod
+    def scale_of(p: Any) -> float:
+        """Return the CFG scale of the coming pass."""
+        return float(p.cfg_scale)
+
+    @abstractmethod
+    def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
+        """Return the networks in the weights, and sentences on what of them cannot be weakened."""
+
+    @abstractmethod
+    def weak_rows(self, total: int) -> Sequence[int]: ...
+
+    @abstractmethod
+    def _encode_null(self, ratios: Sequence[float]) -> Any:
+        """Encode an empty negative prompt as the host does, its text encoder's networks at omega."""
+
+    @abstractmethod
+    def _null_for(self, null: Any, params: Any) -> Any:
+        """Return the null prompt in the form of the step's uncond."""
+
+    @abstractmethod
+    def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+
+    @abstractmethod
+    def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> Any: ...
+
+    def is_for(self, model: Any) -> bool:
+        """Whether the model and the networks in it are still those of this pass."""
+        return model is self._model and self.signature(model) == self._loaded
+
+    def end(self) -> None:
+        """Detach everything; calling it again changes nothing."""
+        self.run.__exit__(None, None, None)
+        while self._handles:
+            self._handles.pop().remove()
+
+    @property
+    def was_left_out(self) -> bool:
+        """Whether rows were to be weak, and the host has not run one of them."""
+        return self._guided_calls > 0 and self.watch.steps_done > 0 and not self.run.ran
+
+    def networks(self) -> Sequence[Network]:
+        return self._networks
+
+    def warn(self, message: str) -> None:
+        self._warn(message)
+
+    def null_prompt(self, ratios: Sequence[float]) -> Any:
+        """Return the encoded null prompt, from an earlier pass where nothing has changed since."""
+        in_text = [ratio for ratio, n in zip(ratios, self._networks, strict=True) if "te" in n.parts]
+        # The host's own list of what an encoded prompt depends on, and what else ours does.
+        host_key = self._p.cached_params([""], 1, None, None, False)
+        second = bool(getattr(self._p, "is_hr_pass", False))  # it may have a guidance of its own (Flux)
+        key = (host_key, self._loaded, in_text, self._size(), second)
+        return self._null_prompts.get(self._model, key, lambda: self._encode_null(ratios))
+
+    def _size(self) -> tuple[int, int]:
+        """Return width and height of the pass in pixels, which SDXL reads with the prompt."""
+        if getattr(self._p, "is_hr_pass", False):
+            return self._p.hr_upscale_to_x, self._p.hr_upscale_to_y
+        return self._p.width, self._p.height
+
+    def before_step(self, params: Any) -> None:
+        """Decide what the coming evaluation is, and replace its uncond.
+
+        Args:
+            params: the host's CFGDenoiserParams; `text_uncond` is replaced.
+        """
+        self._uncond_rows = 0 if params.text_uncond is None else len(tokens(params.text_uncond))
+        call = self.run.next_call(self.watch.steps_done, params.total_sampling_steps, len(params.x))
+        one_prompt_each = len(tokens(params.text_cond)) == self._uncond_rows
+        if call.weak_rows and not one_prompt_each and call.conditioning == "prompt":
+            self.run.pass_over()
+            self._warn("AG cannot guide a prompt with AND, so plain CFG is used; use PG")
+        elif call.weak_rows and not one_prompt_each and call.skip_weak_rows:
+            self.run.pass_over()
+            self._warn("outside = None cannot be used with AND, so plain CFG is used there")
+        elif call.conditioning == "prompt":
+            params.text_uncond = params.text_cond
+        elif call.null_prompt is not None:
+            params.text_uncond = self._null_for(call.null_prompt, params)
+        self._guided_calls += self.run.guides
+
+
+class _Hook(GuidanceHook):
+    def __init__(self, call: Callable[..., Any], on_fault: Callable[[Exception], None]) -> None:
+        self._call = call
+        self._on_fault = on_fault
+
+    def __call__(self, *args: Any) -> Any:
+        try:
+            return self._call(*args)
+        except Exception as error:
+            self._on_fault(error)
+            return None

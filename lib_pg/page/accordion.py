@@ -1,0 +1,150 @@
+"""The accordion: one component for every control, in the order of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from lib_pg import TITLE
+from lib_pg.page.components import Components, elem_id, on_page_load, quiet
+from lib_pg.page.forecast import as_html
+from lib_pg.page.keyboard import reach_headers
+from lib_pg.page.network_picker import build_networks
+from lib_pg.page.preset_row import build_presets
+from lib_pg.page.presets import PresetStore
+from lib_pg.settings import CONTROLS, DEFAULTS
+
+_STEP = 0.01
+_NOTHING_YET = "Type a prompt with a network, such as <lora:name:1>, to see what will happen."
+
+
+def build(
+    tab: str, presets: Path, defaults: Mapping[str, Any] | None = None, hires: bool = True
+) -> Components:
+    """Build the accordion within the current gradio Blocks.
+
+    Args:
+        tab: `txt2img`, `img2img` or another word; every elem_id begins with `pg_` and it.
+        presets: the folder of the user's own presets.
+        defaults: first values that differ from the settings' defaults, by name. The host does not keep them
+            in its own file of defaults: that would hide a later change of the option they come from.
+        hires: whether there is a second pass in this tab; its controls are hidden where there is none.
+    """
+    values = {**DEFAULTS, **(defaults or {})}
+    made: dict[str, Any] = {}
+    with _header(tab, bool(values["enabled"])) as enabled:
+        made["enabled"] = enabled
+        line = _html(tab, "line", as_html([_NOTHING_YET]))
+        _main_controls(tab, made, values)
+        _advanced_controls(tab, made, values, hires)
+        components = Components(tab, tuple(made[name] for name in CONTROLS), line)
+        build_presets(components, PresetStore(presets))
+    for name in defaults or {}:
+        made[name].do_not_save_to_config = True
+    _show_where_used(made, "schedule", "weak_ratio_end", lambda schedule: schedule != "Constant")
+    if hires:
+        _show_where_used(made, "hires", "hires_weak_ratio", lambda choice: choice == "Own")
+    reach_headers(tab)
+    return components
+
+
+def _header(tab: str, enabled: bool) -> AbstractContextManager[Any]:
+    try:
+        from modules.ui_components import InputAccordion
+    except ImportError:
+        return _PlainAccordion(tab, enabled)
+    accordion: AbstractContextManager[Any] = InputAccordion(enabled, label=TITLE, elem_id=f"pg_{tab}")
+    return accordion
+
+
+class _PlainAccordion:
+    """An accordion with a tick inside, for pages without the hosts' accordion that has it in its header."""
+
+    def __init__(self, tab: str, enabled: bool) -> None:
+        import gradio as gr
+
+        self._tab, self._enabled = tab, enabled
+        self._accordion = gr.Accordion(TITLE, open=enabled, elem_id=f"pg_{tab}")
+
+    def __enter__(self) -> Any:
+        import gradio as gr
+
+        self._accordion.__enter__()
+        control = CONTROLS["enabled"]
+        return gr.Checkbox(
+            self._enabled, label=control.label, info=control.help, elem_id=elem_id(self._tab, "enabled")
+        )
+
+    def __exit__(self, *error: Any) -> None:
+        self._accordion.__exit__(*error)
+
+
+def _main_controls(tab: str, made: dict[str, Any], values: Mapping[str, Any]) -> None:
+    import gradio as gr
+
+    with gr.Row(elem_classes="pg-row"):
+        _add(made, tab, "mode", values)
+        _add(made, tab, "weak_prompt", values)
+    _add(made, tab, "weak_ratio", values)
+
+
+def _advanced_controls(tab: str, made: dict[str, Any], values: Mapping[str, Any], hires: bool) -> None:
+    import gradio as gr
+
+    label = "Schedule, networks, hires" if hires else "Schedule, networks"
+    with gr.Accordion(label, open=False, elem_id=elem_id(tab, "advanced")):
+        with gr.Row(elem_classes="pg-row"):
+            _add(made, tab, "schedule", values)
+            _add(made, tab, "weak_ratio_end", values, visible=values["schedule"] != "Constant")
+        with gr.Row(elem_classes="pg-row"):
+            _add(made, tab, "start", values)
+            _add(made, tab, "end", values)
+        with gr.Row(elem_classes="pg-row"):
+            _add(made, tab, "outside", values)
+        made["networks"] = build_networks(tab, values["networks"])
+        with gr.Row(elem_classes="pg-row", visible=hires):
+            _add(made, tab, "hires", values)
+            _add(made, tab, "hires_weak_ratio", values, visible=values["hires"] == "Own")
+        made["base_checkpoint"] = gr.Textbox(
+            values["base_checkpoint"],
+            label=CONTROLS["base_checkpoint"].label,
+            info=f"{CONTROLS['base_checkpoint'].help} Not supported yet.",
+            interactive=False,
+            max_lines=1,
+            elem_id=elem_id(tab, "base_checkpoint"),
+        )
+
+
+def _add(made: dict[str, Any], tab: str, name: str, values: Mapping[str, Any], visible: bool = True) -> None:
+    import gradio as gr
+
+    control = CONTROLS[name]
+    common = {
+        "label": control.label,
+        "info": control.help,
+        "elem_id": elem_id(tab, name),
+        "visible": visible,
+        "interactive": True,  # gradio would guess it from the events
+    }
+    if control.kind == "choice":
+        made[name] = gr.Radio(list(control.choices), value=values[name], **common)
+    else:
+        made[name] = gr.Slider(control.minimum, control.maximum, values[name], step=_STEP, **common)
+
+
+def _html(tab: str, name: str, value: str) -> Any:
+    import gradio as gr
+
+    return gr.HTML(value, elem_id=elem_id(tab, name))
+
+
+def _show_where_used(made: Mapping[str, Any], choice: str, name: str, is_used: Callable[[str], bool]) -> None:
+    import gradio as gr
+
+    def show(value: str) -> Any:
+        return gr.update(visible=is_used(value))
+
+    on_page_load(show, [made[choice]], [made[name]])
+    made[choice].change(show, inputs=[made[choice]], outputs=[made[name]], **quiet())

@@ -1,0 +1,70 @@
+"""The control for `networks`: the text that counts, and a list to pick its names from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lib_pg.page.components import elem_id, is_gradio_3, on_page_load, quiet
+from lib_pg.page.host_networks import known_networks, refresh_networks
+from lib_pg.settings import CONTROLS, Settings, SettingsError
+
+
+def build_networks(tab: str, value: str) -> Any:
+    """Build the control and return the component whose value is the text with commas.
+
+    That component is hidden; the list follows it when an image or a preset sets it.
+    """
+    import gradio as gr
+
+    control, names = CONTROLS["networks"], to_names(value)
+    text = gr.Textbox(value, label=control.label, visible=False, elem_id=elem_id(tab, "networks"))
+    with gr.Row(elem_classes="pg-row pg-with-button"):
+        picker = gr.Dropdown(
+            _choices(names),
+            value=names,
+            multiselect=True,
+            allow_custom_value=not is_gradio_3(),  # which refuses it for lists
+            label=control.label,
+            info="Those to weaken; with none chosen, all but accelerators.",
+            interactive=True,
+            elem_id=elem_id(tab, "networks_picker"),
+        )
+        refresh = gr.Button("Refresh", size="sm", elem_id=elem_id(tab, "networks_refresh"))
+    picker.do_not_save_to_config = True  # the text is what counts
+    picker.input(to_text, inputs=[picker], outputs=[text], **quiet())
+    on_page_load(_follow, [text], [picker])
+    text.change(_follow, inputs=[text], outputs=[picker], **quiet())
+    refresh.click(_refresh, inputs=[text], outputs=[picker], **quiet())
+    return text
+
+
+def to_text(names: Sequence[str] | None) -> str:
+    """Return picked names as the text of the setting."""
+    return ", ".join(name.strip() for name in names or () if name.strip())
+
+
+def to_names(text: str) -> list[str]:
+    """Return the names in the text of the setting; none where it is not usable."""
+    try:
+        return list(Settings(networks=text).network_names)
+    except SettingsError:
+        return []
+
+
+def _follow(text: str) -> Any:
+    import gradio as gr
+
+    names = to_names(text)
+    return gr.update(choices=_choices(names), value=names)
+
+
+def _refresh(text: str) -> Any:
+    refresh_networks()
+    return _follow(text)
+
+
+def _choices(names: Sequence[str]) -> list[str]:
+    """Return what can be picked: what the host knows, and names that are set although it does not."""
+    known = known_networks()
+    return [*known, *(name for name in names if name not in known)]

@@ -1,0 +1,94 @@
+"""What we rely on of Forge and its relatives alone exists there, in the order in which we read it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from lib_pg.hosts.forge.networks import Patch
+from tests.contracts.records import (
+    BY_FILE,
+    FORGE,
+    FORGE_NETWORKS,
+    OPTIONAL,
+    RECORDS,
+    Record,
+    is_forge,
+    label,
+    names,
+    parse,
+    reads,
+)
+
+
+@pytest.fixture(params=[found for found in RECORDS if is_forge(found)], ids=label)
+def forge(request: pytest.FixtureRequest) -> Record:
+    found: Record = request.param
+    return found
+
+
+def test_a_forge_model_has_what_is_read_of_it(forge: Record) -> None:
+    read = reads(parse(FORGE), "self._model") | reads(parse(FORGE), "model")
+    read |= reads(parse(FORGE_NETWORKS), "model")
+    assert read >= {"forge_objects", "forge_objects_after_applying_lora", "current_lora_hash"}
+    known = {name for facts in ("assigned", "functions") for name, found in forge[facts].items() if found}
+    assert read - known <= OPTIONAL
+
+
+def test_forge_s_patches_are_kept_where_and_how_we_read_them(forge: Record) -> None:
+    by_file = "lora_patches" in names(forge, "ModelPatcher")
+    assert by_file is (forge["host"]["name"] in BY_FILE)
+    assert by_file or "patches" in names(forge, "ModelPatcher")
+    orders = [found["values"] for found in forge["orders"]["patch"]]
+    assert any(values[0] == "filename" for values in orders) is by_file
+    (patch,) = [values for values in orders if values[0] == "strength_patch"]
+    ours = {"strength_patch": "strength", "patches[k]": "value", "strength_model": "weight_factor"}
+    fields = [*Patch.__dataclass_fields__][1:]
+    assert [ours.get(name, name) for name in patch] == fields[: len(patch)]
+    for found in forge["orders"]["lora"]:
+        expected = ["lora[A_name]", "lora[B_name]", "alpha", "mid", "dora_scale", "reshape"]
+        assert found["values"] == expected[: len(found["values"])]
+    readers = [Path(found["file"]).stem for found in forge["functions"]["load_lora_state_dict"]]
+    assert by_file or readers == ["networks"]
+
+
+def test_forge_s_conditioning_modifiers_are_called_as_ours_is_made(forge: Record) -> None:
+    (skip,) = [n for n in ast.walk(parse(FORGE)) if isinstance(n, ast.FunctionDef) and n.name == "skip"]
+    (back,) = [node.value for node in ast.walk(skip) if isinstance(node, ast.Return)]
+    parameters = [argument.arg for argument in skip.args.args]
+    assert isinstance(back, ast.Tuple) and len(back.elts) == len(parameters)
+    assert [ast.unparse(value) for value in back.elts] == parameters
+    ours = {"timestep": "sigma", "scale": "cond_scale", "options": "model_options"}
+    for found in forge["orders"]["modifier"]:
+        theirs = [name.removesuffix("_patched").replace("timestep", "sigma") for name in found["values"]]
+        assert [ours.get(name, name) for name in parameters] == theirs
+    assert forge["orders"]["modifier"]
+
+
+def test_forge_s_u_net_is_called_as_we_read_it(forge: Record) -> None:
+    read = {
+        ast.literal_eval(node.args[0])
+        for node in ast.walk(parse(FORGE))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "kwargs.get"
+    }
+    assert read == {"context", "transformer_options"}
+    assert forge["unet_calls"]
+    assert all(read <= set(call["keywords"]) for call in forge["unet_calls"])
+    files = [FORGE, "lib_pg/hosts/webui/conditioning.py"]
+    ours = {node.value for file in files for node in ast.walk(parse(file)) if isinstance(node, ast.Constant)}
+    assert ours >= {"cond_or_uncond", "conditioning_modifiers", "transformer_options", "crossattn"}
+    unused = {text for text, found in forge["texts"].items() if not found}
+    assert unused <= {"guidance"}  # of distilled models, which the older ones do not know
+
+
+def test_forge_s_preparation_of_its_sampling_is_where_we_import_it_from(forge: Record) -> None:
+    ((file, parameters),) = [tuple(found.values()) for found in forge["functions"]["sampling_prepare"]]
+    imported = {
+        node.module
+        for node in ast.walk(parse(FORGE))
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "sampling_prepare"
+    }
+    assert file.removesuffix(".py").replace("/", ".") in imported
+    assert parameters == "unet, x"

@@ -1,0 +1,184 @@
+"""A small stand-in of the networks that Forge and its relatives have active, and of the hosts' modules."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.hosts.forge.stand_in import WIDTH, Engine, ForgeObjects, Kind, SdConditioning, UnetPatcher
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a file does to one weight, as Forge reads it: a kind of network and its tensors."""
+
+    key: str
+    value: tuple[str, tuple[Any, ...]]
+    offset: tuple[int, int, int] | None = None
+    function: Callable[[Tensor], Tensor] | None = None
+
+
+def lora(key: str, shape: Sequence[int], seed: int, rank: int = 2, **options: Any) -> Change:
+    """Return a LoRA for a weight, or a part of one, of that shape."""
+    random = torch.Generator().manual_seed(seed)
+    up = torch.randn(shape[0], rank, *[1] * (len(shape) - 2), generator=random) * 0.5
+    down = torch.randn(rank, *shape[1:], generator=random) * 0.5
+    return Change(key, ("lora", (up, down, 1.0, None, None)), **options)
+
+
+def network_file(seed: int) -> list[Change]:
+    return [
+        lora("diffusion_model.conv.weight", (WIDTH, WIDTH, 3, 3), seed),
+        lora("diffusion_model.point.weight", (WIDTH, WIDTH, 1, 1), seed + 1),
+        lora("diffusion_model.qkv.weight", (3 * WIDTH, WIDTH), seed + 2),
+        lora("diffusion_model.out.weight", (WIDTH, WIDTH), seed + 3),
+        lora("clip_l.layer.weight", (WIDTH, WIDTH), seed + 4),
+    ]
+
+
+def dense(change: Change, shape: Sequence[int]) -> Tensor | None:
+    """Return dW at strength 1, for the part of the weight that is meant; None for what is not merged here."""
+    if change.value[0] != "lora" or len(shape) == 1 or change.value[1][4] is not None:
+        return None
+    up, down, alpha, core, _ = change.value[1]
+    narrow = down.flatten(1)
+    if core is not None:
+        narrow = torch.einsum("rshw,si->rihw", core, narrow).flatten(1)
+    scale = 1.0 if alpha is None else float(alpha) / len(down)
+    return scale * (up.flatten(1) @ narrow).reshape(shape)
+
+
+class NamedWeights:
+    """reForge's object of one patch."""
+
+    def __init__(self, name: str, weights: tuple[Any, ...]) -> None:
+        self.name, self.weights = name, weights
+
+
+@dataclass
+class Network:
+    """The host's own object of an active network."""
+
+    name: str
+    te_multiplier: float = 1.0
+    unet_multiplier: float = 1.0
+    network_on_disk: Any = None
+    mentioned_name: str | None = None
+
+    def __post_init__(self) -> None:
+        filename = f"{self.name}.safetensors"
+        self.network_on_disk = types.SimpleNamespace(name=self.name, filename=filename, metadata={})
+        self.mentioned_name = self.name
+
+
+Used = Sequence[tuple[Network, list[Change]]]
+
+
+def activate(engine: Engine, used: Used, ratio: float = 1.0, text_ratio: float | None = None) -> None:
+    """Have the networks in the model's patches, and `ratio` of them in its weights."""
+    engine.current_lora_hash = str([(n.name, n.unet_multiplier, n.te_multiplier) for n, _ in used])
+    original = engine.forge_objects_original
+    patchers = original.unet.clone(), original.clip.patcher.clone()
+    for patcher, pristine in zip(patchers, engine.pristine, strict=True):
+        weights = dict(patcher.model.named_parameters())
+        for name, weight in weights.items():
+            weight.copy_(pristine[name])
+        for network, file in used:
+            is_unet = patcher is patchers[0]
+            strength = network.unet_multiplier if is_unet else network.te_multiplier
+            part_of_it = ratio if is_unet or text_ratio is None else text_ratio
+            changes = [change for change in file if change.key in weights]
+            _add_patches(engine.kind, patcher, network, strength, changes)
+            for change in changes:
+                part = weights[change.key]
+                part = part if change.offset is None else part.narrow(*change.offset)
+                if (add := dense(change, part.shape)) is not None:
+                    part += (change.function or (lambda whole: whole))(part_of_it * strength * add)
+    engine.forge_objects = ForgeObjects(patchers[0], types.SimpleNamespace(patcher=patchers[1]))
+    engine.forge_objects_after_applying_lora = engine.forge_objects.shallow_copy()
+
+
+def _add_patches(
+    kind: Kind, patcher: UnetPatcher, network: Network, strength: float, changes: Sequence[Change]
+) -> None:
+    if not changes:
+        return
+    if kind == "Forge":
+        by_weight: dict[str, list[Any]] = {}
+        patcher.lora_patches[network.network_on_disk.filename, strength, 1.0, False] = by_weight
+    else:
+        by_weight = patcher.patches
+    for change in changes:
+        name, weights = change.value
+        value: Any = change.value
+        if kind == "reForge" and name != "diff":
+            value = NamedWeights(name, (*weights, None) if name == "lora" else weights)
+        elif kind == "Forge Classic":
+            value = (name, weights[:4] if name == "lora" else weights)
+        patch = (strength, value, 1.0, change.offset, change.function)
+        by_weight.setdefault(change.key, []).append(patch[:3] if kind == "Forge Classic" else patch)
+
+
+@contextmanager
+def host(used: Used = (), kind: Kind = "Forge", family: Any = "SD") -> Iterator[Engine]:
+    """Have the host's modules importable, with a model in whose weights the networks are."""
+    files = {n.network_on_disk.filename: changes for n, changes in used}
+
+    read: set[str] = set()
+
+    @functools.lru_cache(maxsize=5)
+    def load_lora_state_dict(filename: str) -> dict[str, Tensor]:
+        tensors = [t for change in files[filename] for t in change.value[1] if isinstance(t, Tensor)]
+        if filename in read:  # what has left the cache is read anew, as other tensors
+            tensors = [tensor.clone() for tensor in tensors]
+        read.add(filename)
+        return {str(index): tensor for index, tensor in enumerate(tensors)}
+
+    def sampling_prepare(unet: UnetPatcher, x: Tensor) -> None:
+        _, _, _, _ = x.shape
+        unet.model.diffusion_model.is_loaded = True
+
+    opts = types.SimpleNamespace(CLIP_stop_at_last_layers=2)
+    sampling = "backend.sampling.sampling_function" if kind == "Forge" else "modules_forge.forge_sampler"
+    contents: dict[str, dict[str, Any]] = {
+        "modules": {
+            "devices": types.SimpleNamespace(autocast=nullcontext),
+            "shared": types.SimpleNamespace(opts=opts),
+        },
+        "modules.prompt_parser": {"SdConditioning": SdConditioning},
+        "networks": {
+            "loaded_networks": [network for network, _ in used],
+            "load_lora_state_dict": load_lora_state_dict,
+        },
+        sampling: {"sampling_prepare": sampling_prepare},
+    }
+    parts = sampling.split(".")
+    contents |= {".".join(parts[:end]): {} for end in range(1, len(parts))}
+    added = {name: types.ModuleType(name) for name in contents}
+    for name, module in added.items():
+        module.__spec__ = ModuleSpec(name, None)
+        vars(module).update(contents[name])
+    before = {name: sys.modules.get(name) for name in added}
+    sys.modules.update(added)
+    engine = Engine(kind, family)
+    try:
+        with torch.no_grad():
+            for filename in files:
+                load_lora_state_dict(filename)
+            activate(engine, used)
+            yield engine
+    finally:
+        for name, old in before.items():
+            if old is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = old
