@@ -1,8 +1,13 @@
-"""The command line: subcommands, and errors as one line with exit code 2."""
+"""The command line: subcommands, and errors as one line with exit code 2.
+
+A subcommand is a folder: `options`, light to import so that `--help` answers at once, and `command`, imported
+when it is asked for.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import warnings
@@ -22,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        return int(options.command(options))
+        command = importlib.import_module(f"lib_pg.cli.{options.command}.command")
+        return int(command.run(options))
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -44,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Personalization guidance: pictures that keep a LoRA's subject and follow the prompt.",
     )
     parser.add_argument("--version", action="version", version=f"personalization-guidance {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     demo.add_command(commands)
     generate.add_command(commands)
     return parser

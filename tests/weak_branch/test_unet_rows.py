@@ -11,7 +11,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from lib_pg.cli.generate.options import BUNDLED_LORA, BUNDLED_PIPELINE
+from lib_pg.cli.paths import BUNDLED_LORA, BUNDLED_PIPELINE
 from lib_pg.deltas import ActiveNetwork
 from lib_pg.deltas.merge import merged
 from lib_pg.formats import match, read_network

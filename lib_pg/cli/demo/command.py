@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from lib_pg.cli.demo.sheet import Block, draw_sheet
-from lib_pg.cli.generate.options import BUNDLED, BUNDLED_LORA, BUNDLED_PIPELINE
+from lib_pg.cli.paths import BUNDLED, BUNDLED_LORA, BUNDLED_PIPELINE
 from lib_pg.cli.pipelines import load_pipeline
 from lib_pg.cli.samplers import scheduler_for
 from lib_pg.hosts.diffusers import guided, installed, load_network
@@ -42,7 +42,7 @@ ARMS = {
 }
 
 
-def demo(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Carry out the subcommand and return its exit code."""
     torch.set_grad_enabled(False)
     pipeline = load_pipeline(BUNDLED_PIPELINE, None, "cpu", "float32")

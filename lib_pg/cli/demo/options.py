@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,9 @@ def add_command(commands: Any) -> None:
         description="Ask the bundled personalised model for its subject where it was never seen, with CFG, "
         "AG and PG; write a labelled comparison as a PNG and print step times.",
     )
-    parser.set_defaults(command=_run)
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/demo.png"), metavar="PNG", help="default: outputs/demo.png"
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the first picture of every cell (default: 0)"
     )
-
-
-def _run(options: argparse.Namespace) -> int:
-    from lib_pg.cli.demo.command import demo
-
-    return demo(options)

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from lib_pg.cli.errors import UsageError
-from lib_pg.cli.generate.job import Job, Provenance, from_text, to_text, with_lora
+from lib_pg.cli.generate.job import Job, with_lora
 from lib_pg.cli.generate.options import LoraFile, job_from
+from lib_pg.cli.generate.record import Provenance, from_text, to_text
 from lib_pg.cli.pipelines import fingerprint, load_pipeline
 from lib_pg.cli.png_text import PngTextError, read_parameters, write_parameters
 from lib_pg.cli.samplers import scheduler_for
@@ -25,7 +26,7 @@ from lib_pg.hosts.diffusers import guided, installed, load_network
 from lib_pg.networks import Network, describe, plan
 
 
-def generate(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Carry out the subcommand and return its exit code."""
     torch.set_grad_enabled(False)
     job, wanted, position = _job(options)
@@ -46,12 +47,12 @@ def generate(options: argparse.Namespace) -> int:
     with installed(networks):
         for number in range(options.count):
             batch = replace(job, seed=job.seed + number * job.batch)
-            for path in _run(pipeline, networks, batch, files, options.out, position):
+            for path in _batch(pipeline, networks, batch, files, options.out, position):
                 print(path)
     return 0
 
 
-def _run(
+def _batch(
     pipeline: Any, networks: Sequence[Network], job: Job, files: Provenance, out: Path, position: int | None
 ) -> Iterator[Path]:
     """Make one batch; yield the files written: all pictures, or the one at `position`."""

@@ -10,12 +10,9 @@ from typing import Any
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.job import DTYPES, Job
+from lib_pg.cli.paths import BUNDLED_PIPELINE
 from lib_pg.cli.samplers import SAMPLERS
 from lib_pg.settings import CONTROLS, DEFAULTS, Control, Settings, SettingsError
-
-BUNDLED = Path(__file__).parent.parent / "bundled"
-BUNDLED_PIPELINE = BUNDLED / "pipeline"
-BUNDLED_LORA = BUNDLED / "sks_star.safetensors"
 
 # Hires fix, the choice of networks by name in a prompt and full fine-tunes belong to WebUIs.
 _SETTINGS_HERE = (
@@ -66,7 +63,6 @@ def add_command(commands: Any) -> None:
         epilog="example: python -m lib_pg generate --checkpoint sd15.safetensors --lora dog.safetensors:0.9 "
         '--prompt "a sks dog on a beach" --weak-ratio 0.6 --scale 7.5',
     )
-    parser.set_defaults(command=_run)
     files = parser.add_argument_group("files")
     files.add_argument(
         "--checkpoint", type=Path, default=BUNDLED_PIPELINE, metavar="PATH",
@@ -176,9 +172,3 @@ def _count(text: str) -> int:
     if not 1 <= count <= 10_000:
         raise argparse.ArgumentTypeError(f"count is {count}; it must lie between 1 and 10000")
     return count
-
-
-def _run(options: argparse.Namespace) -> int:
-    from lib_pg.cli.generate.command import generate
-
-    return generate(options)
