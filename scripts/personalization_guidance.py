@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from modules import script_callbacks, scripts, shared
 
-from lib_pg import TITLE
+# Reload UI runs this file again but keeps packages: after an update old code would mix with new.
+for _name in [name for name in sys.modules if name.partition(".")[0] == "lib_pg"]:
+    del sys.modules[_name]
+
+from lib_pg import TITLE, __version__
 from lib_pg.hosts.detect import UnsupportedHost, WebuiHost, find_host
 from lib_pg.hosts.webui.generation import WebuiGuidance, clean
 from lib_pg.hosts.webui.null_prompts import NullPrompts
@@ -26,7 +31,7 @@ def _host() -> WebuiHost | None:
     except UnsupportedHost as error:
         print(f"[{TITLE}] {error}")
         return None
-    print(f"[{TITLE}] running in {host}")
+    print(f"[{TITLE}] {__version__} running in {host}")
     return host
 
 
