@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from diffusers import (
     AutoencoderTiny,
@@ -19,8 +21,12 @@ from benchmarks.models import byte_tokenizer
 from lib_pg.deltas import ActiveNetwork, LowRank
 from lib_pg.hosts.diffusers import models_of
 from lib_pg.networks import Network
+from lib_pg.settings import Settings
 
 TOKENS = 24
+NEGATIVE = "ugly, blurry"
+
+Make = Callable[..., Any]  # one of the functions that return a pipeline
 
 
 def sd_pipeline(dtype: torch.dtype = torch.float32) -> StableDiffusionPipeline:
@@ -78,6 +84,14 @@ def sdxl_pipeline(dtype: torch.dtype = torch.float32) -> StableDiffusionXLPipeli
         add_watermarker=False,
     )
     return _ready(pipeline, dtype)
+
+
+families = pytest.mark.parametrize("make", [sd_pipeline, sdxl_pipeline])
+
+
+def settings(**controls: Any) -> Settings:
+    """Return settings with guidance on."""
+    return Settings.from_dict({"enabled": True, **controls})
 
 
 def random_network(

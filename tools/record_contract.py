@@ -88,6 +88,8 @@ FORGE_ORDERS = {
 # What some of the hosts call otherwise.
 ALIASES = {"ForgeObjects": "ForgeSD"}
 
+COLUMNS = 110  # of a record, where names and values allow
+
 
 def record(host: Path) -> dict[str, Any]:
     """Return the facts about the host in a folder."""
@@ -254,14 +256,34 @@ def _commit(host: Path) -> str | None:
     return answer.stdout.strip() or None
 
 
+def _layout(value: Any, before: str = "") -> str:
+    """Return `before` (an indent, and a name if it has one) and a value in JSON.
+
+    What fits on a line is on one line; of what does not, neighbours share lines as words do.
+    """
+    line = before + json.dumps(value)
+    if len(line) < COLUMNS or not isinstance(value, (dict, list)):
+        return line
+    indent = before[: len(before) - len(before.lstrip())]
+    names = [f"{json.dumps(name)}: " for name in value] if isinstance(value, dict) else [""] * len(value)
+    parts = list(value.values()) if isinstance(value, dict) else value
+    rows: list[str] = []
+    for name, part in zip(names, parts, strict=True):
+        row = _layout(part, f"{indent} {name}")
+        if rows and "\n" not in rows[-1] + row and len(f"{rows[-1]}, {row.lstrip()}") < COLUMNS:
+            rows[-1] += f", {row.lstrip()}"
+        else:
+            rows.append(row)
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    nested = any(isinstance(part, (dict, list)) for part in parts)
+    return f"{before}{start}\n" + ",\n".join(rows) + (f"\n{indent}{end}" if nested else end)
+
+
 def main(arguments: list[str]) -> None:
     if len(arguments) != 2:
         sys.exit("usage: python tools/record_contract.py HOST_FOLDER OUT.json")
     facts = record(Path(arguments[0]))
-    text = re.sub(
-        r"\[([^][{}]*)\]", lambda list_: f"[{' '.join(list_[1].split())}]", json.dumps(facts, indent=1)
-    )
-    Path(arguments[1]).write_text(text + "\n", encoding="utf-8")
+    Path(arguments[1]).write_text(_layout(facts) + "\n", encoding="utf-8")
     print(f"{facts['host']['name']} {facts['host']['version']}: missing {facts['missing'] or 'nothing'}")
 
 

@@ -1,6 +1,6 @@
 """What is recorded of the hosts, and what our adapters and stand-ins use of it.
 
-`tools/record_contract.py` writes the records, `test_contracts.py` holds us against them.
+`tools/record_contract.py` writes the records, `test_webuis.py` and `test_forge.py` hold us against them.
 """
 
 from __future__ import annotations

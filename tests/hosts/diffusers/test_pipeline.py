@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -21,29 +21,20 @@ from diffusers import (
 )
 from torch import Tensor
 
-from lib_pg.deltas.merge import add_networks, merged
+from lib_pg.deltas.merge import add_networks
 from lib_pg.guidance import guide, weak_ratio_at
-from lib_pg.hosts.diffusers import guided, installed, models_of
+from lib_pg.hosts.diffusers import guided, installed
 from lib_pg.networks import Network
-from lib_pg.settings import Settings
 from tests.pipelines import (
-    hooks_of,
+    NEGATIVE,
+    Make,
+    families,
     random_network,
     relative_error,
-    same_bits,
     sample,
     sd_pipeline,
-    sdxl_pipeline,
-    weights_of,
+    settings,
 )
-
-Make = Callable[..., Any]
-families = pytest.mark.parametrize("make", [sd_pipeline, sdxl_pipeline])
-NEGATIVE = "ugly, blurry"
-
-
-def settings(**controls: Any) -> Settings:
-    return Settings.from_dict({"enabled": True, **controls})
 
 
 @families
@@ -61,19 +52,6 @@ def test_omega_one_with_the_null_prompt_is_cfg_with_an_empty_negative_bit_for_bi
     assert run.ran
     assert torch.equal(ours, plain)
     assert not torch.equal(other, plain)  # the negative prompt would have shown
-
-
-@families
-@pytest.mark.parametrize("controls", [{"enabled": False}, {"mode": "CFG"}], ids=["off", "CFG"])
-def test_off_changes_no_bit(make: Make, controls: dict[str, Any]) -> None:
-    pipeline = make()
-    networks = [random_network(pipeline)]
-    with installed(networks):
-        plain = sample(pipeline, negative_prompt=NEGATIVE)
-        with guided(pipeline, networks, settings(weak_ratio=0.0, **controls)) as run:
-            ours = sample(pipeline, negative_prompt=NEGATIVE)
-    assert not run.ran
-    assert torch.equal(ours, plain)
 
 
 @families
@@ -199,18 +177,6 @@ def test_outside_the_interval_none_runs_half_the_rows_and_gives_the_prompts_pred
         assert torch.equal(call.output[:3], call.output[3:])
 
 
-@families
-def test_outside_the_interval_cfg_is_plain_cfg(make: Make) -> None:
-    pipeline = make()
-    networks = [random_network(pipeline)]
-    with installed(networks):
-        plain = sample(pipeline, negative_prompt=NEGATIVE)
-        with guided(pipeline, networks, settings(start=0.5, end=0.5)) as run:
-            ours = sample(pipeline, negative_prompt=NEGATIVE)
-    assert torch.equal(ours, plain)
-    assert not run.ran
-
-
 def test_image_to_image_counts_the_steps_it_runs() -> None:
     """Half strength runs the last half of the noise levels: the schedule begins there and ends with them."""
     text_to_image = sd_pipeline()
@@ -258,68 +224,6 @@ def test_each_network_has_its_own_ratio() -> None:
     assert relative_error(calls[0].output[:1], weak) < 1e-5
 
 
-@families
-def test_after_any_ending_weights_are_bit_identical_and_no_hook_is_left(make: Make) -> None:
-    pipeline = make()
-    networks = [random_network(pipeline)]
-    before, plain = weights_of(pipeline), sample(pipeline)
-    own_hooks = hooks_of(pipeline)  # transformers leaves some for hidden states
-
-    class Interrupt(BaseException):
-        pass
-
-    def interrupt(*_: Any) -> dict[str, Any]:
-        raise Interrupt
-
-    def out_of_memory(*_: Any) -> None:
-        raise MemoryError
-
-    with pytest.raises(Interrupt), installed(networks), guided(pipeline, networks, settings()):
-        sample(pipeline, callback_on_step_end=interrupt)
-    assert hooks_of(pipeline) == own_hooks
-    deep = next(reversed(models_of(pipeline)["unet"].up_blocks)).resnets[0].conv1
-    broken = deep.register_forward_hook(out_of_memory)
-    with pytest.raises(MemoryError), installed(networks), guided(pipeline, networks, settings()):
-        sample(pipeline)
-    broken.remove()
-    with installed(networks), guided(pipeline, networks, settings()):
-        sample(pipeline)
-    assert hooks_of(pipeline) == own_hooks
-    assert same_bits(weights_of(pipeline), before)
-    assert torch.equal(sample(pipeline), plain)
-
-
-def test_guiding_twice_is_refused_and_leaves_the_first_intact() -> None:
-    pipeline = sd_pipeline()
-    networks = [random_network(pipeline)]
-    with installed(networks), guided(pipeline, networks, settings()):
-        inside = hooks_of(pipeline)
-        with pytest.raises(RuntimeError, match="already"), guided(pipeline, networks, settings()):
-            pass
-        assert hooks_of(pipeline) == inside
-    assert hooks_of(pipeline) == 0
-
-
-@pytest.mark.parametrize(
-    ("controls", "options", "networked", "expected"),
-    [
-        ({}, {"guidance_scale": 1.0}, True, "CFG scale 1"),
-        ({}, {}, False, "null prompt"),
-        ({"mode": "AG"}, {}, False, "plain CFG"),
-        ({"networks": "other"}, {}, True, "'other'"),
-    ],
-)
-def test_what_would_surprise_is_said_once(
-    controls: dict[str, Any], options: dict[str, Any], networked: bool, expected: str
-) -> None:
-    pipeline = sd_pipeline()
-    networks = [random_network(pipeline)] if networked else []
-    said: list[str] = []
-    with guided(pipeline, networks, settings(**controls), said.append):
-        sample(pipeline, **options)
-    assert sum(expected in message for message in said) == 1
-
-
 def test_a_long_prompt_gets_as_many_null_chunks() -> None:
     pipeline = sd_pipeline()
     networks = [random_network(pipeline)]
@@ -331,15 +235,6 @@ def test_a_long_prompt_gets_as_many_null_chunks() -> None:
     long = torch.cat([chunk, chunk], dim=1)[:, :40]
     weak = _forward(reference, calls[0], slice(0, 1), (long, None))
     assert relative_error(calls[0].output[:1], weak) < 1e-5
-
-
-def test_merging_and_taking_out_leaves_the_same_bits_in_half_precision() -> None:
-    pipeline = sd_pipeline(torch.float16)
-    network = random_network(pipeline)
-    before = weights_of(pipeline)
-    with merged([*network.parts.values()]):
-        assert not same_bits(weights_of(pipeline), before)
-    assert same_bits(weights_of(pipeline), before)
 
 
 class _Call:
