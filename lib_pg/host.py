@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+from torch import nn
+
+from lib_pg.deltas.base import Parameters
 from lib_pg.networks import Network
 
 Prompt_co = TypeVar("Prompt_co", covariant=True)
@@ -21,6 +24,9 @@ class Host(Protocol[Prompt_co]):
 
     def weak_rows(self, total: int) -> Sequence[int]:
         """Return which of the `total` rows of the U-Net's batch are weak; none where the host runs no CFG."""
+
+    def pristine(self, module: nn.Module) -> Parameters | None:
+        """Return a layer's parameters without any network; None where the host does not know them."""
 
     def null_prompt(self, ratios: Sequence[float]) -> Prompt_co:
         """Encode what the host uses for an empty negative prompt, each network at its omega.

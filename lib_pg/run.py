@@ -58,7 +58,7 @@ class GuidedRun(Generic[Prompt]):
             settings.mode == "PG" or (settings.mode == "AG" and self._plan.weakens)
         )
         in_unet = [network.parts["unet"] for network in networks if "unet" in network.parts]
-        self._branch = WeakBranch(in_unet, on_fault)
+        self._branch = WeakBranch(in_unet, on_fault, host.pristine)
         self._in_unet = [index for index, network in enumerate(networks) if "unet" in network.parts]
         self._in_text = [index for index, network in enumerate(networks) if network.parts.keys() - {"unet"}]
         self._null_prompts: dict[tuple[float, ...], Prompt] = {}
@@ -86,9 +86,10 @@ class GuidedRun(Generic[Prompt]):
             self._null_prompt(self._plan.ratios(settings.weak_ratio))
 
     def describe(self) -> str:
-        """Say what becomes of each network at the first step."""
+        """Say what becomes of each network at the first step, and how the layers of the U-Net do it."""
         ratios = self._plan.ratios(self._settings.weak_ratio)
-        return f"{self._settings.mode}: {describe(self._networks, ratios) or 'no network'}"
+        said = f"{self._settings.mode}: {describe(self._networks, ratios) or 'no network'}"
+        return f"{said}. U-Net: {how}" if (how := self._branch.describe()) else said
 
     @property
     def follows_steps(self) -> bool:

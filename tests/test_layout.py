@@ -23,7 +23,7 @@ CORE = {
     "deltas": set(),
     "formats": {"deltas"},
     "networks": {"deltas", "guidance", "settings"},
-    "host": {"networks"},
+    "host": {"deltas", "networks"},
     "weak_branch": {"deltas"},
     "run": {"guidance", "host", "networks", "settings", "weak_branch"},
 }
@@ -31,11 +31,10 @@ _ANY_OF_CORE = set(CORE) - {"formats"}
 ROOMS = {
     **CORE,
     "hosts": set(),
-    "hosts.rows": set(),
     "hosts.webui": _ANY_OF_CORE,
-    "hosts.a1111": {"hosts.rows", "hosts.webui", *_ANY_OF_CORE},
-    "hosts.forge": {"hosts.rows", "hosts.webui", *_ANY_OF_CORE},
-    "hosts.diffusers": {"hosts.rows", "formats", *_ANY_OF_CORE},
+    "hosts.a1111": {"hosts.webui", *_ANY_OF_CORE},
+    "hosts.forge": {"hosts.webui", *_ANY_OF_CORE},
+    "hosts.diffusers": {"formats", *_ANY_OF_CORE},
     "hosts.detect": {"hosts.a1111", "hosts.forge", "hosts.webui"},
     "page": {"hosts.webui", *_ANY_OF_CORE},
     "cli": {"hosts.diffusers", *CORE},

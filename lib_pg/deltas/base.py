@@ -2,34 +2,68 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+# A layer's parameters by name (`weight`, `bias`, ...); None for one that it could have and has not.
+Parameters: TypeAlias = "Mapping[str, Tensor | None]"
 
-class Delta(Protocol):
-    """dW, what a network of strength 1 adds to the weight of one layer."""
+
+class Delta(ABC):
+    """What a network changes in one layer.
+
+    Attributes:
+        kind: what its users call it, such as LoRA or LoKr.
+    """
+
+    kind: str
 
     @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes the delta holds as it is stored now."""
+
+    @abstractmethod
+    def contribution(self, parameters: Parameters, strength: float) -> dict[str, Tensor]:
+        """Return what merging at `strength` adds to each of the layer's parameters that it changes, float32.
+
+        Args:
+            parameters: what the layer had before this network, float32.
+            strength: the multiplier; any finite number.
+        """
+
+
+class Additive(Delta):
+    """A delta of the weight alone that does not depend on the weight, dW, and is cheap to multiply with."""
+
+    @property
+    @abstractmethod
     def weight_shape(self) -> tuple[int, ...]:
         """Shape of the weight that dW belongs to: (out, in) or (out, in, kernel height, kernel width)."""
 
     @property
-    def nbytes(self) -> int:
-        """Bytes the delta holds as it is stored now."""
+    @abstractmethod
+    def cost(self) -> int:
+        """Multiplications of `add_to` for one position (token or pixel) of the output."""
 
+    @abstractmethod
     def dense(self) -> Tensor:
         """Return dW itself, float32, in the weight's shape."""
 
+    @abstractmethod
     def is_on(self, device: torch.device, dtype: torch.dtype) -> bool:
         """Say whether the factors are on `device` in `dtype` now."""
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Delta:
+    @abstractmethod
+    def to(self, device: torch.device, dtype: torch.dtype) -> Additive:
         """Return the same delta on `device` in `dtype`; the very same object where nothing changes."""
 
+    @abstractmethod
     def add_to(self, output: Tensor, x: Tensor, module: nn.Module, factor: float) -> None:
         """Add `factor * dW x` to `output` in place.
 
@@ -39,6 +73,9 @@ class Delta(Protocol):
             module: the layer; its stride, padding and dilation are used, its weight is not read.
             factor: any finite number, such as `(omega - 1) * strength`.
         """
+
+    def contribution(self, parameters: Parameters, strength: float) -> dict[str, Tensor]:
+        return {"weight": self.dense().mul_(strength)}
 
 
 @dataclass(frozen=True, eq=False)

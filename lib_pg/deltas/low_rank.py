@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib_pg.deltas.base import Additive
+
 
 @dataclass(frozen=True, eq=False)
-class LowRank:
+class LowRank(Additive):
     """dW = scale * up @ down (Hu et al., LoRA, 2021, section 4.1).
 
     Attributes:
@@ -22,6 +24,8 @@ class LowRank:
     down: Tensor
     up: Tensor
     scale: float = 1.0
+
+    kind = "LoRA"
 
     def __post_init__(self) -> None:
         if self.up.ndim != 2 or self.down.ndim not in (2, 4) or self.up.shape[1] != self.down.shape[0]:
@@ -47,6 +51,10 @@ class LowRank:
     @property
     def nbytes(self) -> int:
         return self.down.nbytes + self.up.nbytes
+
+    @property
+    def cost(self) -> int:
+        return self.down.numel() + self.up.numel()
 
     def dense(self) -> Tensor:
         product = self.up.float() @ self.down.float().flatten(1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lib_pg.deltas.base import Delta
+from lib_pg.deltas.base import Additive
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Part:
         start: index of the first one.
     """
 
-    delta: Delta
+    delta: Additive
     axis: int
     start: int
 
@@ -30,40 +30,52 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class Parts(Additive):
     """dW as the sum of deltas of parts of it; parts may overlap.
 
     Attributes:
-        weight_shape: (out, in) of the whole weight.
+        shape: (out, in) of the whole weight.
         parts: at least one.
 
     Raises:
         ValueError: a part that does not lie within the weight.
     """
 
-    weight_shape: tuple[int, ...]
+    shape: tuple[int, ...]
     parts: tuple[Part, ...]
 
     def __post_init__(self) -> None:
         for part in self.parts:
-            expected = list(self.weight_shape)
+            expected = list(self.shape)
             expected[part.axis] = part.delta.weight_shape[part.axis]
             if (
                 len(expected) != 2
                 or part.delta.weight_shape != tuple(expected)
-                or not 0 <= part.start <= part.span.stop <= self.weight_shape[part.axis]
+                or not 0 <= part.start <= part.span.stop <= self.shape[part.axis]
             ):
                 raise ValueError(
                     f"a delta of shape {part.delta.weight_shape} from {part.start} on along axis {part.axis} "
-                    f"does not lie within a weight of shape {self.weight_shape}"
+                    f"does not lie within a weight of shape {self.shape}"
                 )
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return self.shape
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        return self.parts[0].delta.kind
 
     @property
     def nbytes(self) -> int:
         return sum(part.delta.nbytes for part in self.parts)
 
+    @property
+    def cost(self) -> int:
+        return sum(part.delta.cost for part in self.parts)
+
     def dense(self) -> Tensor:
-        total = torch.zeros(self.weight_shape, device=self.parts[0].delta.dense().device)
+        total = torch.zeros(self.shape, device=self.parts[0].delta.dense().device)
         for part in self.parts:
             where = (part.span,) if part.axis == 0 else (slice(None), part.span)
             total[where] += part.delta.dense()
@@ -76,7 +88,7 @@ class Parts:
         if self.is_on(device, dtype):
             return self
         moved = (Part(part.delta.to(device, dtype), part.axis, part.start) for part in self.parts)
-        return Parts(self.weight_shape, tuple(moved))
+        return Parts(self.shape, tuple(moved))
 
     def add_to(self, output: Tensor, x: Tensor, module: nn.Module, factor: float) -> None:
         for part in self.parts:

@@ -1,5 +1,17 @@
 """The weak rows of live layers, computed beside the strong ones without a weight written."""
 
-from lib_pg.weak_branch.branch import GuidanceHook, WeakBranch, detach_all, layer_shape
+from lib_pg.weak_branch.branch import WeakBranch, weakened
+from lib_pg.weak_branch.hooks import GuidanceHook, detach_all
+from lib_pg.weak_branch.layers import layer_shape
+from lib_pg.weak_branch.rows import take_rows
+from lib_pg.weak_branch.weights import Pristine
 
-__all__ = ["GuidanceHook", "WeakBranch", "detach_all", "layer_shape"]
+__all__ = [
+    "GuidanceHook",
+    "Pristine",
+    "WeakBranch",
+    "detach_all",
+    "layer_shape",
+    "take_rows",
+    "weakened",
+]

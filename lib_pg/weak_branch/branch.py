@@ -1,54 +1,67 @@
 """The weak branch: live modules whose weak rows see a network at a lower strength, without a weight written.
 
-The rows of one batch share the personalised weights W_ft. On the weak rows alone each adapted layer adds
+The rows of one batch share the personalised weights W_ft. The weak rows alone see
 
-    y = W_ft x + (omega - 1) * strength * dW x
+    theta_w = theta_pre + omega * (theta_ft - theta_pre)          (Park et al., ICCV 2025)
 
-so that they see theta_w = theta_pre + omega * (theta_ft - theta_pre) (Park et al., ICCV 2025).
+layer by layer, by one of two engines: thin.py adds a cheap difference, split.py computes them with W_w.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any, TypeAlias
 
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import nn
 
-from lib_pg.deltas.base import ActiveNetwork, Delta
-
-Span: TypeAlias = "tuple[int, int]"
+from lib_pg.deltas.base import ActiveNetwork, Additive, Delta
+from lib_pg.deltas.merge import originals_of
+from lib_pg.weak_branch.choice import Choice, Chooser, choose
+from lib_pg.weak_branch.hooks import is_taken
+from lib_pg.weak_branch.layers import layer_shape
+from lib_pg.weak_branch.rows import Rows
+from lib_pg.weak_branch.split import SplitLayer
+from lib_pg.weak_branch.state import BranchState
+from lib_pg.weak_branch.thin import ThinLayer
+from lib_pg.weak_branch.weights import Pristine, WeakWeights, swapped
 
 
 class WeakBranch:
-    """Attaches networks to live modules and corrects the weak rows of what these modules return.
+    """Attaches networks to live modules and has the weak rows of what these modules return be weak.
 
     Use it as a context manager around a run, or call `attach` and `detach`. Rows and ratios may change
     before every call of the model; until they are set no row is weak. From the end of the run on the hooks
     do nothing, even one that a host has copied elsewhere.
 
     Args:
-        networks: the networks that are in the modules' weights now, each at its strength.
+        networks: the networks that are in the modules' weights now, each at its strength, in the order in
+            which they were merged.
         on_fault: gets an error of a hook, after which no hook does anything; without it, the call of the
             module raises.
+        pristine: returns a layer's parameters without networks, None where they are not known.
+        choice: decides for each layer which engine it gets.
 
     Raises:
-        TypeError: a layer that is neither Linear nor Conv2d.
-        ValueError: a layer whose weight has another shape than the delta, or a grouped convolution.
+        TypeError: a low-rank delta on a layer that is neither linear nor a convolution.
+        ValueError: a layer whose weight has another shape than the delta.
     """
 
     def __init__(
-        self, networks: Sequence[ActiveNetwork], on_fault: Callable[[Exception], None] | None = None
+        self,
+        networks: Sequence[ActiveNetwork],
+        on_fault: Callable[[Exception], None] | None = None,
+        pristine: Pristine = originals_of,
+        choice: Chooser = choose,
     ) -> None:
         self.networks = tuple(networks)
-        self._run = _Run(len(self.networks), on_fault)
-        self._handles: list[RemovableHandle] = []
-        self._deltas: dict[nn.Module, list[tuple[int, Delta]]] = {}
-        for index, network in enumerate(self.networks):
-            for module, delta in network.deltas.items():
-                _check_layer(network.name, module, delta)
-                self._deltas.setdefault(module, []).append((index, delta))
+        self._state = BranchState([network.strength for network in self.networks], on_fault)
+        self._layers: dict[nn.Module, ThinLayer | SplitLayer] = {}
+        self._choices: dict[nn.Module, Choice] = {}
+        for module, deltas in _by_layer(self.networks).items():
+            self._choices[module] = chosen = choice(module, [delta for _, delta in deltas])
+            self._layers[module] = self._engine(module, deltas, chosen, pristine)
 
     def __enter__(self) -> WeakBranch:
         self.attach()
@@ -59,28 +72,32 @@ class WeakBranch:
     ) -> None:
         self.detach()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what the branch keeps for its layers now: factors and weak weights."""
+        return sum(layer.nbytes for layer in self._layers.values())
+
     def attach(self) -> None:
-        """Put one hook on every adapted layer.
+        """Put one hook or forward on every adapted layer.
 
         Raises:
             RuntimeError: this branch or another one is attached to a layer already; nothing is attached then.
         """
-        taken = [module for module in self._deltas if _is_hooked(module)]
+        taken = [module for module in self._layers if is_taken(module)]
         if taken:
             raise RuntimeError(
-                f"a weak branch is attached already to {len(taken)} of {len(self._deltas)} layers; "
+                f"a weak branch is attached already to {len(taken)} of {len(self._layers)} layers; "
                 "detach it before another one is attached"
             )
-        self._run.live = True
-        for module, deltas in self._deltas.items():
-            hook = _LayerHook(self._run, deltas)
-            self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
+        self._state.live = True
+        for layer in self._layers.values():
+            layer.attach()
 
     def detach(self) -> None:
-        """Take every hook away; calling it again changes nothing."""
-        self._run.live = False
-        while self._handles:
-            self._handles.pop().remove()
+        """Take everything away; calling it again changes nothing."""
+        self._state.live = False
+        for layer in self._layers.values():
+            layer.detach()
 
     def set_rows(self, weak: Iterable[int], total: int) -> None:
         """Say which rows of the model's batch are weak.
@@ -90,11 +107,7 @@ class WeakBranch:
             total: rows the model is called with, at least 1. A layer that sees k times as many, because
                 tiles were folded into the batch, has every row k times in a row.
         """
-        rows = sorted(set(weak))
-        if rows and not (rows[0] >= 0 and rows[-1] < total):
-            raise ValueError(f"weak rows {rows} are out of range: expected indices in [0, {total})")
-        self._run.spans = _spans(rows)
-        self._run.total = total
+        self._state.rows = Rows.of(weak, total)
 
     def set_ratios(self, ratios: float | Sequence[float]) -> None:
         """Set omega: one for all networks, or one for each in their order; 1 leaves a network as it is."""
@@ -102,136 +115,81 @@ class WeakBranch:
             ratios = [float(ratios)] * len(self.networks)
         if len(ratios) != len(self.networks):
             raise ValueError(f"{len(ratios)} weak ratios given for {len(self.networks)} networks")
-        self._run.factors = [
-            (ratio - 1.0) * network.strength for ratio, network in zip(ratios, self.networks, strict=True)
-        ]
+        self._state.set_ratios(ratios)
+
+    def describe(self) -> str:
+        """Say which engines the layers have and why, such as `188 layers thin (LoRA), 4 split (LoHa)`."""
+        counts = Counter((choice.engine, choice.reason) for choice in self._choices.values())
+        return ", ".join(f"{count} {engine} ({reason})" for (engine, reason), count in counts.items())
+
+    def _engine(
+        self, module: nn.Module, deltas: Sequence[tuple[int, Delta]], choice: Choice, pristine: Pristine
+    ) -> ThinLayer | SplitLayer:
+        for index, delta in deltas:
+            if isinstance(delta, Additive):
+                _check_layer(self.networks[index].name, module, delta)
+        if choice.engine == "thin":
+            additive = [(index, delta) for index, delta in deltas if isinstance(delta, Additive)]
+            return ThinLayer(self._state, module, additive)
+        return SplitLayer(self._state, module, _weights(self.networks, module, deltas, pristine))
 
 
-class _Run:
-    """What all hooks of one branch share; `live` is the token that makes them do anything."""
+@contextmanager
+def weakened(
+    networks: Sequence[ActiveNetwork], ratios: Sequence[float], pristine: Pristine = originals_of
+) -> Iterator[None]:
+    """Have a whole model at omega for the block, whatever it is called with: a text encoder's null prompt.
 
-    def __init__(self, networks: int, on_fault: Callable[[Exception], None] | None) -> None:
-        self.on_fault = on_fault
-        self.live = False
-        self.spans: list[Span] = []
-        self.total = 1
-        self.factors = [0.0] * networks
-
-
-class GuidanceHook:
-    """What a hook derives from that `detach_all` must find when a host broke off and left it behind."""
-
-    # Known by an attribute: a host that reloads its scripts makes this class anew.
-    is_personalization_guidance = True
-
-
-class _LayerHook(GuidanceHook):
-    """The forward hook of one layer."""
-
-    def __init__(self, run: _Run, deltas: list[tuple[int, Delta]]) -> None:
-        self._run = run
-        self._originals = deltas
-        self._deltas = deltas
-
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
-    ) -> None:
-        run = self._run
-        if not run.live or not run.spans:
-            return
-        try:
-            self._correct(module, args[0] if args else kwargs["input"], output)
-        except Exception as error:
-            if run.on_fault is None:
-                raise
-            run.live = False
-            run.on_fault(error)
-
-    def _correct(self, module: nn.Module, x: Tensor, output: Tensor) -> None:
-        run = self._run
-        fold, rest = divmod(output.shape[0], run.total)
-        if rest:
-            raise RuntimeError(
-                f"a {type(module).__name__} layer was called with {output.shape[0]} rows, which is no "
-                f"multiple of the {run.total} rows of the model's batch; its weak rows cannot be told"
-            )
-        self._follow(output)
-        for start, stop in run.spans:
-            rows = slice(start * fold, stop * fold)
-            weak_x = x[rows].to(output.dtype)  # another dtype only under autocast
-            for network, delta in self._deltas:
-                factor = run.factors[network]
-                if factor:
-                    delta.add_to(output[rows], weak_x, module, factor)
-
-    def _follow(self, output: Tensor) -> None:
-        """Keep the factors where the layer computes now: moved and cast once, not at every call."""
-        if any(not delta.is_on(output.device, output.dtype) for _, delta in self._deltas):
-            # From the originals: a detour through half precision must not cost precision for good.
-            self._deltas = [
-                (index, delta.to(output.device, output.dtype)) for index, delta in self._originals
-            ]
-
-
-def layer_shape(module: nn.Module) -> tuple[int, ...] | None:
-    """Return the shape of a layer's weight, (out, in) or (out, in, kernel height, kernel width).
-
-    None where it is neither linear nor a convolution of pictures. Hosts have linear layers of their own:
-    their weights may be quantised (`quant_state` keeps the shape then) or not there yet.
+    Args:
+        networks: those in the model's weights, in the order in which they were merged.
+        ratios: omega in [0, 1] for each of them.
+        pristine: as for `WeakBranch`. Parts that are no layers with a call of their own are reached, too.
     """
-    if isinstance(module, nn.Conv2d):
-        return (module.out_channels, module.in_channels, *module.kernel_size)
-    out_features, in_features = (getattr(module, name, None) for name in ("out_features", "in_features"))
-    if isinstance(out_features, int) and isinstance(in_features, int):
-        return (out_features, in_features)
-    weight = getattr(module, "weight", None)
-    shape = tuple(getattr(getattr(weight, "quant_state", weight), "shape", ()))
-    return shape if len(shape) == 2 and not isinstance(module, nn.Embedding) else None
+    layers = _by_layer(networks)
+    thin = {m for m, deltas in layers.items() if choose(m, [delta for _, delta in deltas]).engine == "thin"}
+    added = [
+        ActiveNetwork(
+            network.name, {m: delta for m, delta in network.deltas.items() if m in thin}, network.strength
+        )
+        for network in networks
+    ]
+    branch = WeakBranch(added)
+    branch.set_ratios(ratios)
+    branch.set_rows((0,), 1)
+    with branch, ExitStack() as stack:
+        for module, deltas in layers.items():
+            weights = _weights(networks, module, deltas, pristine)
+            if module not in thin and not weights.are_strong(ratios):
+                stack.enter_context(swapped(module, weights.at(ratios)))
+        yield
 
 
-def _check_layer(name: str, module: nn.Module, delta: Delta) -> None:
+def _by_layer(networks: Sequence[ActiveNetwork]) -> dict[nn.Module, list[tuple[int, Delta]]]:
+    layers: dict[nn.Module, list[tuple[int, Delta]]] = {}
+    for index, network in enumerate(networks):
+        for module, delta in network.deltas.items():
+            layers.setdefault(module, []).append((index, delta))
+    return layers
+
+
+def _weights(
+    networks: Sequence[ActiveNetwork],
+    module: nn.Module,
+    deltas: Sequence[tuple[int, Delta]],
+    pristine: Pristine,
+) -> WeakWeights:
+    return WeakWeights(module, [(i, delta, networks[i].strength) for i, delta in deltas], pristine)
+
+
+def _check_layer(name: str, module: nn.Module, delta: Additive) -> None:
     expected = layer_shape(module)
     if expected is None:
         raise TypeError(
-            f"network {name!r} adapts a {type(module).__name__}; only Linear and Conv2d can be weakened"
-        )
-    if isinstance(module, nn.Conv2d) and module.groups != 1:
-        raise ValueError(
-            f"network {name!r} adapts a convolution of {module.groups} groups; only 1 can be weakened"
+            f"network {name!r} adapts a {type(module).__name__} by a {delta.kind}; only linear layers and "
+            "convolutions have one"
         )
     if delta.weight_shape != expected:
         raise ValueError(
             f"network {name!r} adapts a weight of shape {delta.weight_shape}, but the layer's is {expected}; "
             "the network seems to be made for another model"
         )
-
-
-def detach_all(model: nn.Module) -> None:
-    """Take away every hook of ours on a model, those of runs that broke off as well."""
-    for module in model.modules():
-        for hooks, with_kwargs in (
-            (module._forward_hooks, module._forward_hooks_with_kwargs),
-            (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
-        ):
-            for key in [key for key, hook in hooks.items() if _is_ours(hook)]:
-                del hooks[key]
-                with_kwargs.pop(key, None)
-
-
-def _is_ours(hook: object) -> bool:
-    return getattr(hook, "is_personalization_guidance", False)
-
-
-def _is_hooked(module: nn.Module) -> bool:
-    return any(_is_ours(hook) for hook in module._forward_hooks.values())
-
-
-def _spans(rows: Sequence[int]) -> list[Span]:
-    """Join neighbours: [0, 1, 2, 5] becomes [(0, 3), (5, 6)], so that each span is one view."""
-    spans: list[Span] = []
-    for row in rows:
-        if spans and spans[-1][1] == row:
-            spans[-1] = (spans[-1][0], row + 1)
-        else:
-            spans.append((row, row + 1))
-    return spans

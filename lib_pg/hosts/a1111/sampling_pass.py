@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib_pg.deltas import Parameters
 from lib_pg.hosts.a1111.networks import active_networks
-from lib_pg.hosts.rows import take_rows
 from lib_pg.hosts.webui.conditioning import in_length_of, null_rows, tokens
 from lib_pg.hosts.webui.lora_extension import loaded_networks
 from lib_pg.hosts.webui.sampling_pass import WebuiPass
 from lib_pg.hosts.webui.text_encoder import weakened_text
 from lib_pg.networks import Network
+from lib_pg.weak_branch import take_rows
 
 
 class A1111Pass(WebuiPass):
@@ -50,6 +51,9 @@ class A1111Pass(WebuiPass):
         layers = getattr(self._model, "network_layer_mapping", {})  # made with the first network
         return active_networks(layers, own_ratios)
 
+    def pristine(self, module: nn.Module) -> Parameters | None:
+        return None
+
     def weak_rows(self, total: int) -> Sequence[int]:
         """The last rows: one for each picture."""
         return range(total - self._uncond_rows, total)
@@ -68,7 +72,7 @@ class A1111Pass(WebuiPass):
 
     def _encode_with_hooks(self, prompt: Any, ratios: Sequence[float]) -> Any:
         """Encode it without the host's merging the text encoder's weights anew, which takes longer."""
-        with weakened_text(self._networks, ratios):
+        with weakened_text(self._networks, ratios, self.pristine):
             return self._model.get_learned_conditioning(prompt)
 
     def _encode_merged(self, prompt: Any, ratios: Sequence[float]) -> Any:

@@ -20,14 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib_pg.deltas import ActiveNetwork
-from lib_pg.deltas.merge import merged
+from lib_pg.deltas import ActiveNetwork, Parameters
+from lib_pg.deltas.merge import merged, originals_of
 from lib_pg.formats import match, read_network
-from lib_pg.hosts.rows import take_rows
 from lib_pg.networks import Network
 from lib_pg.run import Call, GuidedRun
 from lib_pg.settings import Settings
-from lib_pg.weak_branch import WeakBranch
+from lib_pg.weak_branch import take_rows, weakened
 
 Warn = Callable[[str], None]
 
@@ -137,6 +136,9 @@ class DiffusersHost:
         """The first half: the pipelines put the negative prompt's rows before the prompt's."""
         return range(total // 2) if self._pipeline.do_classifier_free_guidance else ()
 
+    def pristine(self, module: nn.Module) -> Parameters | None:
+        return originals_of(module)
+
     def null_prompt(self, ratios: Sequence[float]) -> EncodedPrompt:
         pipeline = self._pipeline
         with ExitStack() as stack, torch.no_grad():
@@ -146,9 +148,8 @@ class DiffusersHost:
                     for network, ratio in zip(self._networks, ratios, strict=True)
                     if component in network.parts
                 ]
-                branch = stack.enter_context(WeakBranch([part for part, _ in adapting]))
-                branch.set_ratios([ratio for _, ratio in adapting])
-                branch.set_rows([0], total=1)
+                parts, omegas = [part for part, _ in adapting], [omega for _, omega in adapting]
+                stack.enter_context(weakened(parts, omegas, self.pristine))
             _, negative, *pooled = pipeline.encode_prompt(
                 prompt="",
                 device=pipeline._execution_device,

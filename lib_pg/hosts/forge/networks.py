@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib_pg.deltas import ActiveNetwork, Delta, LowRank, Part, Parts
+from lib_pg.deltas import ActiveNetwork, Additive, LowRank, Part, Parts
 from lib_pg.hosts.webui.lora_extension import loaded_networks, lora_module, metadata_of, name_of, notes_on
 from lib_pg.networks import Network
 from lib_pg.weak_branch import layer_shape
@@ -145,9 +145,9 @@ def _kind_and_weights(value: Any) -> tuple[str, Sequence[Any]]:
 
 def _deltas(
     patches: Sequence[Patch], layers: Mapping[str, nn.Module]
-) -> tuple[dict[nn.Module, Delta], dict[str, int]]:
+) -> tuple[dict[nn.Module, Additive], dict[str, int]]:
     """Return the deltas by layer, and how many patches of which kinds are left out."""
-    whole: dict[nn.Module, Delta] = {}
+    whole: dict[nn.Module, Additive] = {}
     parts: dict[nn.Module, list[Part]] = {}
     skipped: dict[str, int] = {}
     for patch in patches:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib_pg.deltas import Parameters
 from lib_pg.hosts.forge.networks import active_networks
 from lib_pg.hosts.webui.conditioning import in_rows, null_rows, tokens
 from lib_pg.hosts.webui.sampling_pass import WebuiPass
@@ -63,6 +64,9 @@ class ForgePass(WebuiPass):
     def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
         return active_networks(self._model, own_ratios)
 
+    def pristine(self, module: nn.Module) -> Parameters | None:
+        return None
+
     def weak_rows(self, total: int) -> Sequence[int]:
         """Which rows they are is told with every call of the U-Net; here only whether there are any."""
         return range(self._uncond_rows)
@@ -75,7 +79,7 @@ class ForgePass(WebuiPass):
         width, height = self._size()
         prompt = SdConditioning([""], is_negative_prompt=True, width=width, height=height)
         prompt.distilled_cfg_scale = self._distilled_scale()
-        with weakened_text(self._networks, ratios), devices.autocast():
+        with weakened_text(self._networks, ratios, self.pristine), devices.autocast():
             if hasattr(self._model, "set_clip_skip"):
                 self._model.set_clip_skip(int(shared.opts.CLIP_stop_at_last_layers))
             null = self._model.get_learned_conditioning(prompt)

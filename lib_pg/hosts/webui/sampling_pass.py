@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from lib_pg.deltas import Parameters
 from lib_pg.hosts.webui.conditioning import tokens
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
@@ -93,6 +94,9 @@ class WebuiPass(ABC):
     @abstractmethod
     def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
         """Return the networks in the weights, and sentences on what of them cannot be weakened."""
+
+    @abstractmethod
+    def pristine(self, module: nn.Module) -> Parameters | None: ...
 
     @abstractmethod
     def weak_rows(self, total: int) -> Sequence[int]: ...

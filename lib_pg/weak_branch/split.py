@@ -1,0 +1,80 @@
+"""The split engine: a layer's own forward sees the strong rows alone, the weak rows are computed with W_w.
+
+For every kind of network and every kind of layer. Nothing is computed twice; the extra memory is W_w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lib_pg.weak_branch.hooks import GuidanceForward, put_forward, restore_forward
+from lib_pg.weak_branch.rows import Span, take_rows
+from lib_pg.weak_branch.state import BranchState
+from lib_pg.weak_branch.weights import WeakWeights, swapped
+
+
+class SplitLayer(GuidanceForward):
+    """The forward of one layer's instance."""
+
+    def __init__(self, state: BranchState, module: nn.Module, weights: WeakWeights) -> None:
+        self._state = state
+        self._module = module
+        self._weights = weights
+        self._forward: Callable[..., Any] = module.forward
+
+    def attach(self) -> None:
+        self._forward = self._module.forward
+        put_forward(self._module, self)
+
+    def detach(self) -> None:
+        if vars(self._module).get("forward") is self:
+            restore_forward(self._module)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the branch keeps for this layer."""
+        return self._weights.nbytes
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        state = self._state
+        if not state.live or not state.rows.weak or self._weights.are_strong(state.ratios):
+            return self._forward(*args, **kwargs)
+        x: Tensor = args[0] if args else next(iter(kwargs.values()))
+        try:
+            fold = state.rows.fold(self._module, len(x))
+        except RuntimeError as error:
+            state.fail(error)
+            return self._forward(*args, **kwargs)
+        strong = _spans(state.rows.strong, fold)
+        weak = _spans(state.rows.weak, fold)
+        # The strong rows first: a host may merge its networks at a layer's first call.
+        parts = [(span, self._forward(*_take(args, span, x), **_take(kwargs, span, x))) for span in strong]
+        for span in weak:
+            parts.append((span, self._weak(_take(args, span, x), _take(kwargs, span, x))))
+        if len(parts) == 1:
+            return parts[0][1]
+        parts.sort(key=lambda part: part[0].start)
+        return torch.cat([output for _, output in parts])
+
+    def _weak(self, args: Any, kwargs: Any) -> Any:
+        state = self._state
+        if not state.live:  # a span before this one has failed
+            return self._forward(*args, **kwargs)
+        try:
+            with swapped(self._module, self._weights.at(state.ratios)):
+                return self._forward(*args, **kwargs)
+        except Exception as error:
+            state.fail(error)
+        return self._forward(*args, **kwargs)
+
+
+def _spans(spans: tuple[Span, ...], fold: int) -> list[slice]:
+    return [slice(start * fold, stop * fold) for start, stop in spans]
+
+
+def _take(value: Any, rows: slice, x: Tensor) -> Any:
+    return value if rows == slice(0, len(x)) else take_rows(value, rows, len(x))

@@ -1,0 +1,78 @@
+"""The thin engine: the weak rows pass the layer with the others, and get their difference added.
+
+    y = W_ft x + (omega - 1) * strength * dW x
+
+For deltas with structure cheaper than the layer. No weight is copied; the extra memory is the factors'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lib_pg.deltas.base import Additive
+from lib_pg.weak_branch.hooks import GuidanceHook
+from lib_pg.weak_branch.state import BranchState
+
+
+class ThinLayer(GuidanceHook):
+    """The forward hook of one layer.
+
+    Args:
+        module: a linear layer or a convolution.
+        deltas: its networks' deltas, each with the network's place in the branch.
+    """
+
+    def __init__(self, state: BranchState, module: nn.Module, deltas: Sequence[tuple[int, Additive]]) -> None:
+        self._state = state
+        self._module = module
+        self._originals = list(deltas)
+        self._deltas = list(deltas)
+        self._handle: RemovableHandle | None = None
+
+    def attach(self) -> None:
+        self._handle = self._module.register_forward_hook(self, with_kwargs=True)
+
+    def detach(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the branch keeps for this layer."""
+        return sum(delta.nbytes for _, delta in self._deltas)
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
+    ) -> None:
+        state = self._state
+        if not state.live or not state.rows.weak:
+            return
+        try:
+            self._correct(module, args[0] if args else kwargs["input"], output)
+        except Exception as error:
+            state.fail(error)
+
+    def _correct(self, module: nn.Module, x: Tensor, output: Tensor) -> None:
+        state = self._state
+        fold = state.rows.fold(module, output.shape[0])
+        self._follow(output)
+        for start, stop in state.rows.weak:
+            rows = slice(start * fold, stop * fold)
+            weak_x = x[rows].to(output.dtype)  # another dtype only under autocast
+            for network, delta in self._deltas:
+                factor = state.factors[network]
+                if factor:
+                    delta.add_to(output[rows], weak_x, module, factor)
+
+    def _follow(self, output: Tensor) -> None:
+        """Keep the factors where the layer computes now: moved and cast once, not at every call."""
+        if any(not delta.is_on(output.device, output.dtype) for _, delta in self._deltas):
+            # From the originals: a detour through half precision must not cost precision for good.
+            self._deltas = [
+                (index, delta.to(output.device, output.dtype)) for index, delta in self._originals
+            ]

@@ -1,0 +1,154 @@
+"""The weak weights of one layer: W_w = W_pre + sum over its networks of omega_i C_i.
+
+C_i is what merging network i added to the layer, from what those before it had left. With one omega for all
+this is W_pre + omega (W_ft - W_pre), of whatever kinds the networks are: W_ft is what the layer holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from lib_pg.deltas.base import Additive, Delta, Parameters
+from lib_pg.deltas.merge import contributions, originals_of
+
+# Returns a layer's parameters without any network, by name; None where they are not known.
+Pristine = Callable[[nn.Module], "Parameters | None"]
+
+
+class WeakWeights:
+    """Makes the weak weights of one layer when they are first needed, and anew where omega or dtype change.
+
+    Args:
+        deltas: the layer's networks, each with its place in the branch and its strength.
+        pristine: finds the layer's weights without networks.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        deltas: Sequence[tuple[int, Delta, float]],
+        pristine: Pristine = originals_of,
+    ) -> None:
+        self._module = module
+        self._deltas = tuple(deltas)
+        self._pristine = pristine
+        self._made_for: object = None
+        self._made: dict[str, nn.Parameter | None] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weak weights as they are now; 0 before they were needed."""
+        return sum(value.nbytes for value in self._made.values() if value is not None)
+
+    def are_strong(self, ratios: Sequence[float]) -> bool:
+        """Say whether the layer's own weights are the weak ones."""
+        return all(ratios[index] == 1.0 for index, _, _ in self._deltas)
+
+    @torch.no_grad()
+    def at(self, ratios: Sequence[float]) -> Mapping[str, nn.Parameter | None]:
+        """Return by name the parameters that differ, in the layer's dtype and on its device.
+
+        Args:
+            ratios: omega in [0, 1] of every network of the branch.
+
+        Raises:
+            ValueError: the layer's weights without networks are not known and cannot be told.
+        """
+        own = tuple(ratios[index] for index, _, _ in self._deltas)
+        live = {name: find(self._module, name) for name in names_of(self._module)}
+        like = next(value for value in live.values() if value is not None)
+        key = (own, like.device, like.dtype, like.data_ptr())
+        if key != self._made_for:
+            self._made = {name: _parameter(value, like) for name, value in self._make(own, live).items()}
+            self._made_for = key
+        return self._made
+
+    def _make(self, own: Sequence[float], live: Parameters) -> dict[str, Tensor | None]:
+        pristine = self._pristine(self._module)
+        if pristine is None:
+            return self._from_live(own, live)
+        if len(set(own)) == 1 and all(_is_float(live.get(name)) for name in pristine):
+            return {
+                name: _between(value, live.get(name), own[0])
+                for name, value in pristine.items()
+                if value is not None or live.get(name) is not None
+            }
+        added = contributions([(delta, strength) for _, delta, strength in self._deltas], pristine)
+        return _sum(pristine, own, added)
+
+    def _from_live(self, own: Sequence[float], live: Parameters) -> dict[str, Tensor | None]:
+        """Take away what does not depend on the weight below it; for others that weight must be known."""
+        if not all(isinstance(delta, Additive) for _, delta, _ in self._deltas):
+            kinds = ", ".join(sorted({delta.kind for _, delta, _ in self._deltas}))
+            raise ValueError(
+                f"the weights below a {type(self._module).__name__}'s networks ({kinds}) are not known; "
+                "install them with `installed`, or have the host merge them"
+            )
+        added = contributions([(delta, strength) for _, delta, strength in self._deltas], live)
+        return _sum(live, [ratio - 1.0 for ratio in own], added)
+
+
+def names_of(module: nn.Module) -> list[str]:
+    """Return the names of a layer's own parameters, those that it could have too."""
+    return list(module._parameters)
+
+
+def find(module: nn.Module, name: str) -> Tensor | None:
+    """Return a layer's parameter; a dotted name is that of a part of it, such as `out_proj.weight`."""
+    path, _, last = name.rpartition(".")
+    owner = module.get_submodule(path) if path else module
+    return owner._parameters.get(last)
+
+
+@contextmanager
+def swapped(module: nn.Module, parameters: Mapping[str, nn.Parameter | None]) -> Iterator[None]:
+    """Have a layer use other parameters for the block; its own are the very same objects afterwards."""
+    slots = []
+    for name in parameters:
+        path, _, last = name.rpartition(".")
+        slots.append(((module.get_submodule(path) if path else module)._parameters, last))
+    own = [table.get(last) for table, last in slots]
+    try:
+        for (table, last), value in zip(slots, parameters.values(), strict=True):
+            table[last] = value
+        yield
+    finally:
+        for (table, last), value in zip(slots, own, strict=True):
+            table[last] = value
+
+
+def _between(pristine: Tensor | None, live: Tensor | None, omega: float) -> Tensor | None:
+    """Return W_pre + omega (W_ft - W_pre); what one of them does not have is zero there."""
+    known = live if pristine is None else pristine
+    assert known is not None
+    where = known.device if live is None else live.device
+    low = torch.zeros_like(known) if pristine is None else pristine
+    high = torch.zeros_like(known) if live is None else live
+    low, high = low.to(where, torch.float32), high.to(where, torch.float32)
+    return torch.lerp(low, high, omega)
+
+
+def _sum(
+    parameters: Parameters, ratios: Sequence[float], added: Iterator[dict[str, Tensor]]
+) -> dict[str, Tensor | None]:
+    total: dict[str, Tensor | None] = {}
+    for ratio, contribution in zip(ratios, added, strict=True):
+        for name, value in contribution.items():
+            base = total.get(name)
+            if base is None:
+                base = parameters.get(name)
+            base = torch.zeros_like(value) if base is None else base.to(value.device)
+            total[name] = base.float() + ratio * value
+    return total
+
+
+def _parameter(value: Tensor | None, like: Tensor) -> nn.Parameter | None:
+    return None if value is None else nn.Parameter(value.to(like.device, like.dtype), requires_grad=False)
+
+
+def _is_float(value: Tensor | None) -> bool:
+    return value is None or value.dtype in (torch.float32, torch.float16, torch.bfloat16)
