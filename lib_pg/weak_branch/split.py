@@ -5,7 +5,7 @@ For every kind of network and every kind of layer. Nothing is computed twice; th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,9 @@ from lib_pg.weak_branch.hooks import GuidanceForward, put_forward, restore_forwa
 from lib_pg.weak_branch.rows import Span, take_rows
 from lib_pg.weak_branch.state import BranchState
 from lib_pg.weak_branch.weights import WeakWeights, swapped
+
+# Where torch keeps its own forward of a linear layer; hosts patch theirs into its place.
+_OWN_LINEAR = "torch.nn.modules.linear"
 
 
 class SplitLayer(GuidanceForward):
@@ -51,6 +54,8 @@ class SplitLayer(GuidanceForward):
             return self._forward(*args, **kwargs)
         strong = _spans(state.rows.strong, fold)
         weak = _spans(state.rows.weak, fold)
+        if self._is_plain_product(x):
+            return self._into_one(x, strong, weak)
         # The strong rows first: a host may merge its networks at a layer's first call.
         parts = [(span, self._forward(*_take(args, span, x), **_take(kwargs, span, x))) for span in strong]
         for span in weak:
@@ -59,6 +64,32 @@ class SplitLayer(GuidanceForward):
             return parts[0][1]
         parts.sort(key=lambda part: part[0].start)
         return torch.cat([output for _, output in parts])
+
+    def _is_plain_product(self, x: Tensor) -> bool:
+        """Whether the layer's forward is torch's own product, which can write where it is told to."""
+        weight = self._module._parameters.get("weight")
+        return (
+            getattr(getattr(self._forward, "__func__", None), "__module__", "") == _OWN_LINEAR
+            and weight is not None
+            and (x.dtype, x.device) == (weight.dtype, weight.device)
+            and not torch.is_grad_enabled()
+            and not _autocasts(x.device.type)
+        )
+
+    def _into_one(self, x: Tensor, strong: Sequence[slice], weak: Sequence[slice]) -> Tensor:
+        """Compute both into one output: joining them would copy it."""
+        own = self._module._parameters
+        output = x.new_empty(*x.shape[:-1], len(own["weight"]))  # type: ignore[arg-type]
+        for span in strong:
+            _product(x[span], own, output[span])
+        try:
+            parameters = {**own, **self._weights.at(self._state.ratios)}
+        except Exception as error:
+            self._state.fail(error)
+            parameters = own
+        for span in weak:
+            _product(x[span], parameters, output[span])
+        return output
 
     def _weak(self, args: Any, kwargs: Any) -> Any:
         state = self._state
@@ -70,6 +101,23 @@ class SplitLayer(GuidanceForward):
         except Exception as error:
             state.fail(error)
         return self._forward(*args, **kwargs)
+
+
+def _autocasts(device: str) -> bool:
+    try:
+        return torch.is_autocast_enabled(device)
+    except TypeError:  # before torch 2.4 there is a function a device
+        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
+
+
+def _product(x: Tensor, parameters: Mapping[str, Tensor | None], output: Tensor) -> None:
+    weight, bias = parameters["weight"], parameters.get("bias")
+    assert weight is not None
+    rows, into = x.reshape(-1, x.shape[-1]), output.view(-1, output.shape[-1])
+    if bias is None:
+        torch.mm(rows, weight.t(), out=into)
+    else:
+        torch.addmm(bias, rows, weight.t(), out=into)
 
 
 def _spans(spans: tuple[Span, ...], fold: int) -> list[slice]:
