@@ -6,6 +6,7 @@ A rule that is in the way says that a file stands in the wrong room. docs/archit
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -209,3 +210,12 @@ def test_files_can_be_read_in_one_sitting() -> None:
     lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text("utf-8").splitlines()) for path in ours}
     assert len(lengths) > len(MODULES)
     assert {name: length for name, length in lengths.items() if length > LINES_MAX} == {}
+
+
+def test_the_drawing_names_only_what_there_is() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:lib_pg|tests|tools|docs)/[a-z\d_/.]*)`", text))  # KIND is yours to name
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    inside = set(re.findall(r"`((?:hosts|page|cli|deltas|formats|weak_branch)/[a-z\d_/.]*)`", text))
+    assert [name for name in sorted(inside) if not (ROOT / "lib_pg" / name).exists()] == []

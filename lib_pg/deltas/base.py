@@ -14,6 +14,10 @@ from torch import Tensor, nn
 Parameters: TypeAlias = "Mapping[str, Tensor | None]"
 
 
+class ShapeError(ValueError):
+    """A delta for a weight of another shape; the message says what it is for and what the layer has."""
+
+
 class Delta(ABC):
     """What a network changes in one layer.
 
@@ -36,6 +40,16 @@ class Delta(ABC):
             parameters: what the layer had before this network, float32.
             strength: the multiplier; any finite number.
         """
+
+    def fitted(self, shape: tuple[int, ...]) -> Delta:
+        """Return the same delta for a live layer whose weight has `shape`.
+
+        Files write linear layers as 1 x 1 convolutions, the other way round, or kernels flat.
+
+        Raises:
+            ShapeError: it is for a weight of another shape.
+        """
+        return self
 
 
 class Additive(Delta):
@@ -76,6 +90,52 @@ class Additive(Delta):
 
     def contribution(self, parameters: Parameters, strength: float) -> dict[str, Tensor]:
         return {"weight": self.dense().mul_(strength)}
+
+
+class Transform(ABC):
+    """The thin form of one delta on one layer: what becomes of the weak rows before the layer and after it.
+
+    The layer's weight is W_ft, merged at strength `strong`; afterwards the rows are as if at `weak`.
+    """
+
+    # Whether the layer must read something else than its x.
+    prepares = False
+
+    def prepare(self, x: Tensor, strong: float, weak: float) -> Tensor:
+        """Return what the layer reads instead of the weak rows' `x`."""
+        return x
+
+    @abstractmethod
+    def finish(self, output: Tensor, x: Tensor, module: nn.Module, strong: float, weak: float) -> None:
+        """Turn the layer's output for the weak rows into the weak layer's, in place.
+
+        Args:
+            output: what `module` made of what `prepare` returned.
+            x: the weak rows' input as it was.
+            module: the layer; its stride, padding, dilation and bias are used.
+        """
+
+    @abstractmethod
+    def to(self, device: torch.device, dtype: torch.dtype) -> Transform:
+        """Return the same with its factors on `device` in `dtype`."""
+
+
+class Transforming(Delta):
+    """A delta that depends on the weight below it, and whose effect can be undone and done again cheaply."""
+
+    @property
+    @abstractmethod
+    def cost(self) -> int:
+        """Multiplications for one position (token or pixel) of the output."""
+
+    @abstractmethod
+    def transform(self, module: nn.Module, parameters: Parameters, strength: float) -> Transform | None:
+        """Return the thin form on a layer; None where undoing would divide by nearly nothing.
+
+        Args:
+            parameters: the layer's own, without any network.
+            strength: the multiplier at which the network is merged.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
+from typing import Protocol
 
 from torch import nn
 
-from lib_pg.deltas.base import ActiveNetwork, Additive, Delta
+from lib_pg.deltas.base import ActiveNetwork, Additive, Delta, Transforming
 from lib_pg.deltas.merge import originals_of
 from lib_pg.weak_branch.choice import Choice, Chooser, choose
 from lib_pg.weak_branch.hooks import is_taken
@@ -25,7 +26,19 @@ from lib_pg.weak_branch.rows import Rows
 from lib_pg.weak_branch.split import SplitLayer
 from lib_pg.weak_branch.state import BranchState
 from lib_pg.weak_branch.thin import ThinLayer
+from lib_pg.weak_branch.two_sided import TwoSidedLayer
 from lib_pg.weak_branch.weights import Pristine, WeakWeights, swapped
+
+
+class _Layer(Protocol):
+    """What the branch needs of an engine's layer."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def attach(self) -> None: ...
+
+    def detach(self) -> None: ...
 
 
 class WeakBranch:
@@ -44,7 +57,6 @@ class WeakBranch:
         choice: decides for each layer which engine it gets.
 
     Raises:
-        TypeError: a low-rank delta on a layer that is neither linear nor a convolution.
         ValueError: a layer whose weight has another shape than the delta.
     """
 
@@ -57,11 +69,19 @@ class WeakBranch:
     ) -> None:
         self.networks = tuple(networks)
         self._state = BranchState([network.strength for network in self.networks], on_fault)
-        self._layers: dict[nn.Module, ThinLayer | SplitLayer] = {}
-        self._choices: dict[nn.Module, Choice] = {}
+        self._layers: dict[nn.Module, _Layer] = {}
+        self._choices: Counter[Choice] = Counter()
         for module, deltas in _by_layer(self.networks).items():
-            self._choices[module] = chosen = choice(module, [delta for _, delta in deltas])
-            self._layers[module] = self._engine(module, deltas, chosen, pristine)
+            for index, delta in deltas:
+                _check_layer(self.networks[index].name, module, delta)
+            chosen = choice(module, [delta for _, delta in deltas])
+            thin = self._thin(module, deltas, pristine) if chosen.engine == "thin" else None
+            if thin is None:
+                chosen = Choice("split", chosen.reason)
+            self._layers[module] = thin or SplitLayer(
+                self._state, module, _weights(self.networks, module, deltas, pristine)
+            )
+            self._choices[chosen] += 1
 
     def __enter__(self) -> WeakBranch:
         self.attach()
@@ -119,19 +139,24 @@ class WeakBranch:
 
     def describe(self) -> str:
         """Say which engines the layers have and why, such as `188 layers thin (LoRA), 4 split (LoHa)`."""
-        counts = Counter((choice.engine, choice.reason) for choice in self._choices.values())
-        return ", ".join(f"{count} {engine} ({reason})" for (engine, reason), count in counts.items())
+        parts = [f"{count} {choice.engine} ({choice.reason})" for choice, count in self._choices.items()]
+        return ", ".join(parts)
 
-    def _engine(
-        self, module: nn.Module, deltas: Sequence[tuple[int, Delta]], choice: Choice, pristine: Pristine
-    ) -> ThinLayer | SplitLayer:
-        for index, delta in deltas:
-            if isinstance(delta, Additive):
-                _check_layer(self.networks[index].name, module, delta)
-        if choice.engine == "thin":
-            additive = [(index, delta) for index, delta in deltas if isinstance(delta, Additive)]
+    def _thin(
+        self, module: nn.Module, deltas: Sequence[tuple[int, Delta]], pristine: Pristine
+    ) -> ThinLayer | TwoSidedLayer | None:
+        """Return the thin engine of a layer; None where its deltas have no thin form there."""
+        additive = [(index, delta) for index, delta in deltas if isinstance(delta, Additive)]
+        if len(additive) == len(deltas):
             return ThinLayer(self._state, module, additive)
-        return SplitLayer(self._state, module, _weights(self.networks, module, deltas, pristine))
+        ((index, only),) = deltas
+        parameters = pristine(module)
+        if parameters is None or not isinstance(only, Transforming):
+            return None
+        transform = only.transform(module, parameters, self._state.strengths[index])
+        if transform is None:
+            return None
+        return TwoSidedLayer(self._state, module, index, transform, only.nbytes)
 
 
 @contextmanager
@@ -153,7 +178,7 @@ def weakened(
         )
         for network in networks
     ]
-    branch = WeakBranch(added)
+    branch = WeakBranch(added, pristine=pristine)
     branch.set_ratios(ratios)
     branch.set_rows((0,), 1)
     with branch, ExitStack() as stack:
@@ -181,13 +206,12 @@ def _weights(
     return WeakWeights(module, [(i, delta, networks[i].strength) for i, delta in deltas], pristine)
 
 
-def _check_layer(name: str, module: nn.Module, delta: Additive) -> None:
+def _check_layer(name: str, module: nn.Module, delta: Delta) -> None:
+    if not isinstance(delta, Additive):  # others are held against the weight when they are asked
+        return
     expected = layer_shape(module)
-    if expected is None:
-        raise TypeError(
-            f"network {name!r} adapts a {type(module).__name__} by a {delta.kind}; only linear layers and "
-            "convolutions have one"
-        )
+    if expected is None and (weight := module._parameters.get("weight")) is not None:
+        expected = tuple(weight.shape)
     if delta.weight_shape != expected:
         raise ValueError(
             f"network {name!r} adapts a weight of shape {delta.weight_shape}, but the layer's is {expected}; "

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import nn
 
-from lib_pg.deltas.base import Additive, Delta
+from lib_pg.deltas.base import Additive, Delta, Transforming
 from lib_pg.weak_branch.layers import layer_shape
 
 # Above this share of the layer's own multiplications, W_w costs less than what is added: one kernel more for
@@ -37,12 +37,13 @@ def choose(module: nn.Module, deltas: Sequence[Delta]) -> Choice:
         deltas: what all networks of the branch change in the layer.
     """
     kinds = " and ".join(dict.fromkeys(delta.kind for delta in deltas))
-    additive = [delta for delta in deltas if isinstance(delta, Additive)]
-    if len(additive) < len(deltas):
+    cheap = [delta for delta in deltas if isinstance(delta, (Additive, Transforming))]
+    stacked = len(deltas) > 1 and any(isinstance(delta, Transforming) for delta in deltas)
+    if len(cheap) < len(deltas) or stacked:
         return Choice("split", kinds)
     shape = layer_shape(module)
     if shape is None or (isinstance(module, nn.Conv2d) and module.groups != 1):
         return Choice("split", f"{kinds} on {type(module).__name__}")
-    if sum(delta.cost for delta in additive) > max(_CHEAP * math.prod(shape), _SMALL):
+    if sum(delta.cost for delta in cheap) > max(_CHEAP * math.prod(shape), _SMALL):
         return Choice("split", f"{kinds} of high rank")
     return Choice("thin", kinds)

@@ -63,12 +63,14 @@ class WeakWeights:
         like = next(value for value in live.values() if value is not None)
         key = (own, like.device, like.dtype, like.data_ptr())
         if key != self._made_for:
-            self._made = {name: _parameter(value, like) for name, value in self._make(own, live).items()}
+            self._made = {name: _parameter(value, like) for name, value in self._make(own).items()}
             self._made_for = key
         return self._made
 
-    def _make(self, own: Sequence[float], live: Parameters) -> dict[str, Tensor | None]:
+    def _make(self, own: Sequence[float]) -> dict[str, Tensor | None]:
         pristine = self._pristine(self._module)
+        # Read afterwards: a host that merges at a layer's first call may do so when it is asked.
+        live = {name: find(self._module, name) for name in (*names_of(self._module), *(pristine or ()))}
         if pristine is None:
             return self._from_live(own, live)
         if len(set(own)) == 1 and all(_is_float(live.get(name)) for name in pristine):

@@ -268,7 +268,7 @@ def test_another_branch_on_the_same_layer_is_refused() -> None:
 @pytest.mark.parametrize(
     ("layer", "delta", "error", "message"),
     [
-        (nn.LayerNorm(4), LowRank(torch.ones(1, 4), torch.ones(4, 1)), TypeError, "LayerNorm"),
+        (nn.LayerNorm(4), LowRank(torch.ones(1, 4), torch.ones(4, 1)), ValueError, r"\(4, 4\).*\(4,\)"),
         (nn.Linear(4, 5), LowRank(torch.ones(1, 4), torch.ones(4, 1)), ValueError, r"\(4, 4\).*\(5, 4\)"),
         (nn.Conv2d(4, 4, 3), LowRank(torch.ones(1, 4, 1, 1), torch.ones(4, 1)), ValueError, "another model"),
     ],
