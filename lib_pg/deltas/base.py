@@ -146,11 +146,18 @@ class ActiveNetwork:
         name: what the user calls it.
         deltas: what it adds, by the live layer it adds it to.
         strength: the multiplier at which the host has it in the layers' weights; any finite number.
+        weak_strength: the multiplier that the weak branch has it at whatever omega is, also one that is not
+            in the weights at all (strength 0); None for omega times `strength`.
     """
 
     name: str
     deltas: Mapping[nn.Module, Delta]
     strength: float = 1.0
+    weak_strength: float | None = None
+
+    def weak_at(self, ratio: float) -> float:
+        """Return the multiplier in the weak branch where its omega is `ratio`."""
+        return ratio * self.strength if self.weak_strength is None else self.weak_strength
 
     @property
     def nbytes(self) -> int:

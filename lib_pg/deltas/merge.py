@@ -15,18 +15,44 @@ _ORIGINALS = "personalization_guidance_originals"
 
 
 def contributions(
-    deltas: Sequence[tuple[Delta, float]], parameters: Parameters
+    deltas: Sequence[tuple[Delta, ActiveNetwork]], parameters: Parameters
 ) -> Iterator[dict[str, Tensor]]:
     """Yield what each of a layer's deltas adds, float32, from what those before it have left.
 
     Args:
-        deltas: deltas of one layer with their strengths, in the host's order.
+        deltas: deltas of one layer, each with its network, in the host's order.
         parameters: the layer's own, without any network.
     """
-    current = {name: None if value is None else value.detach().float() for name, value in parameters.items()}
-    for delta, strength in deltas:
-        added = delta.contribution(current, strength)
+    for _, added in _chain(deltas, parameters):
         yield added
+
+
+def weak_contributions(
+    deltas: Sequence[tuple[Delta, ActiveNetwork]], ratios: Sequence[float], parameters: Parameters
+) -> Iterator[dict[str, Tensor]]:
+    """Yield what each of a layer's deltas is to add in the weak branch, float32.
+
+    That is omega times what it adds, or what it would add at a strength of its own.
+
+    Args:
+        ratios: omega in [0, 1] for each of the deltas.
+    """
+    pairs = zip(deltas, ratios, strict=True)
+    for ((delta, network), ratio), (below, added) in zip(pairs, _chain(deltas, parameters), strict=True):
+        if network.weak_strength is None:
+            yield {name: ratio * value for name, value in added.items()}
+        else:
+            yield delta.contribution(below, network.weak_strength)
+
+
+def _chain(
+    deltas: Sequence[tuple[Delta, ActiveNetwork]], parameters: Parameters
+) -> Iterator[tuple[Parameters, dict[str, Tensor]]]:
+    """Yield for each delta the parameters below it, and what it adds to them."""
+    current = {name: None if value is None else value.detach().float() for name, value in parameters.items()}
+    for delta, network in deltas:
+        added = delta.contribution(current, network.strength)
+        yield current, added
         for name, value in added.items():
             before = current.get(name)
             _check(delta, name, value, before)
@@ -84,11 +110,11 @@ def parameters_of(module: nn.Module) -> dict[str, Tensor | None]:
     return dict(module._parameters)
 
 
-def _by_layer(networks: Sequence[ActiveNetwork]) -> dict[nn.Module, list[tuple[Delta, float]]]:
-    layers: dict[nn.Module, list[tuple[Delta, float]]] = {}
+def _by_layer(networks: Sequence[ActiveNetwork]) -> dict[nn.Module, list[tuple[Delta, ActiveNetwork]]]:
+    layers: dict[nn.Module, list[tuple[Delta, ActiveNetwork]]] = {}
     for network in networks:
         for module, delta in network.deltas.items():
-            layers.setdefault(module, []).append((delta, network.strength))
+            layers.setdefault(module, []).append((delta, network))
     return layers
 
 

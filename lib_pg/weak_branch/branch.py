@@ -68,7 +68,7 @@ class WeakBranch:
         choice: Chooser = choose,
     ) -> None:
         self.networks = tuple(networks)
-        self._state = BranchState([network.strength for network in self.networks], on_fault)
+        self._state = BranchState(self.networks, on_fault)
         self._layers: dict[nn.Module, _Layer] = {}
         self._choices: Counter[Choice] = Counter()
         for module, deltas in _by_layer(self.networks).items():
@@ -153,7 +153,7 @@ class WeakBranch:
         parameters = pristine(module)
         if parameters is None or not isinstance(only, Transforming):
             return None
-        transform = only.transform(module, parameters, self._state.strengths[index])
+        transform = only.transform(module, parameters, self.networks[index].strength)
         if transform is None:
             return None
         return TwoSidedLayer(self._state, module, index, transform, only.nbytes)
@@ -203,7 +203,7 @@ def _weights(
     deltas: Sequence[tuple[int, Delta]],
     pristine: Pristine,
 ) -> WeakWeights:
-    return WeakWeights(module, [(i, delta, networks[i].strength) for i, delta in deltas], pristine)
+    return WeakWeights(module, [(index, delta, networks[index]) for index, delta in deltas], pristine)
 
 
 def _check_layer(name: str, module: nn.Module, delta: Delta) -> None:

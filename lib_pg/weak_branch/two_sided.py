@@ -86,11 +86,10 @@ class TwoSidedLayer(GuidanceHook):
 
     def _weakens(self) -> bool:
         state = self._state
-        return state.live and bool(state.rows.weak) and state.ratios[self._network] != 1.0
+        return state.live and bool(state.rows.weak) and state.factors[self._network] != 0.0
 
     def _strengths(self) -> tuple[float, float]:
-        strong = self._state.strengths[self._network]
-        return strong, strong * self._state.ratios[self._network]
+        return self._state.networks[self._network].strength, self._state.weak[self._network]
 
     def _rows(self, rows: int) -> list[slice]:
         fold = self._state.rows.fold(self._module, rows)

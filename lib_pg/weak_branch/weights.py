@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from lib_pg.deltas.base import Additive, Delta, Parameters
-from lib_pg.deltas.merge import contributions, originals_of
+from lib_pg.deltas.base import ActiveNetwork, Additive, Delta, Parameters
+from lib_pg.deltas.merge import contributions, originals_of, weak_contributions
 
 # Returns a layer's parameters without any network, by name; None where they are not known.
 Pristine = Callable[[nn.Module], "Parameters | None"]
@@ -23,14 +23,14 @@ class WeakWeights:
     """Makes the weak weights of one layer when they are first needed, and anew where omega or dtype change.
 
     Args:
-        deltas: the layer's networks, each with its place in the branch and its strength.
+        deltas: the layer's networks, each with its place in the branch.
         pristine: finds the layer's weights without networks.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        deltas: Sequence[tuple[int, Delta, float]],
+        deltas: Sequence[tuple[int, Delta, ActiveNetwork]],
         pristine: Pristine = originals_of,
     ) -> None:
         self._module = module
@@ -46,7 +46,7 @@ class WeakWeights:
 
     def are_strong(self, ratios: Sequence[float]) -> bool:
         """Say whether the layer's own weights are the weak ones."""
-        return all(ratios[index] == 1.0 for index, _, _ in self._deltas)
+        return all(network.weak_at(ratios[index]) == network.strength for index, _, network in self._deltas)
 
     @torch.no_grad()
     def at(self, ratios: Sequence[float]) -> Mapping[str, nn.Parameter | None]:
@@ -73,14 +73,14 @@ class WeakWeights:
         live = {name: find(self._module, name) for name in (*names_of(self._module), *(pristine or ()))}
         if pristine is None:
             return self._from_live(own, live)
-        if len(set(own)) == 1 and all(_is_float(live.get(name)) for name in pristine):
+        follow = all(network.weak_strength is None for _, _, network in self._deltas)
+        if follow and len(set(own)) == 1 and all(_is_float(live.get(name)) for name in pristine):
             return {
                 name: _between(value, live.get(name), own[0])
                 for name, value in pristine.items()
                 if value is not None or live.get(name) is not None
             }
-        added = contributions([(delta, strength) for _, delta, strength in self._deltas], pristine)
-        return _sum(pristine, own, added)
+        return _sum(pristine, weak_contributions(self._pairs(), own, pristine))
 
     def _from_live(self, own: Sequence[float], live: Parameters) -> dict[str, Tensor | None]:
         """Take away what does not depend on the weight below it; for others that weight must be known."""
@@ -90,8 +90,16 @@ class WeakWeights:
                 f"the weights below a {type(self._module).__name__}'s networks ({kinds}) are not known; "
                 "install them with `installed`, or have the host merge them"
             )
-        added = contributions([(delta, strength) for _, delta, strength in self._deltas], live)
-        return _sum(live, [ratio - 1.0 for ratio in own], added)
+        strong = contributions(self._pairs(), live)
+        weak = weak_contributions(self._pairs(), own, live)
+        changes = (
+            {name: lower[name] - value for name, value in higher.items()}
+            for higher, lower in zip(strong, weak, strict=True)
+        )
+        return _sum(live, changes)
+
+    def _pairs(self) -> list[tuple[Delta, ActiveNetwork]]:
+        return [(delta, network) for _, delta, network in self._deltas]
 
 
 def names_of(module: nn.Module) -> list[str]:
@@ -134,17 +142,13 @@ def _between(pristine: Tensor | None, live: Tensor | None, omega: float) -> Tens
     return torch.lerp(low, high, omega)
 
 
-def _sum(
-    parameters: Parameters, ratios: Sequence[float], added: Iterator[dict[str, Tensor]]
-) -> dict[str, Tensor | None]:
+def _sum(parameters: Parameters, added: Iterator[dict[str, Tensor]]) -> dict[str, Tensor | None]:
     total: dict[str, Tensor | None] = {}
-    for ratio, contribution in zip(ratios, added, strict=True):
+    for contribution in added:
         for name, value in contribution.items():
             base = total.get(name)
-            if base is None:
-                base = parameters.get(name)
-            base = torch.zeros_like(value) if base is None else base.to(value.device)
-            total[name] = base.float() + ratio * value
+            base = parameters.get(name) if base is None else base
+            total[name] = value if base is None else base.to(value.device).float() + value
     return total
 
 

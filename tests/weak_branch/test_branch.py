@@ -158,6 +158,27 @@ def test_two_networks_on_one_layer_have_ratios_of_their_own(engine: str, layer: 
     assert relative_error(output, reference) < 1e-6
 
 
+@engines
+@layers
+@pytest.mark.parametrize("strength", [STRENGTH, 0.0])
+def test_a_strength_of_the_weak_branch_s_own_is_what_the_weak_rows_have(
+    engine: str, layer: str, strength: float
+) -> None:
+    """At strength 0 only the weak branch has the network."""
+    module, x, delta = make(layer)
+    networks = [ActiveNetwork("n", {module: delta}, strength, weak_strength=1.5)]
+    weak = weakened(module, [ActiveNetwork("n", {module: delta}, 1.0)], [1.0 + 1.5 - strength])
+    with branch_of(networks, engine) as branch:
+        branch.set_rows([1, 2], ROWS)
+        for ratio in (0.0, 0.3, 1.0):
+            branch.set_ratios(ratio)
+            output = module(x)
+            branch.set_rows([], ROWS)
+            reference = expected(module, weak, x, [1, 2])
+            branch.set_rows([1, 2], ROWS)
+            assert relative_error(output, reference) < 1e-6
+
+
 @given(ENGINES, st.floats(0.0, 1.0), NAMES)
 @settings(deadline=None, max_examples=40)
 def test_the_output_is_linear_in_omega(engine: str, omega: float, layer: str) -> None:
