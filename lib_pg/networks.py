@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lib_pg.deltas.base import ActiveNetwork
 from lib_pg.guidance import Mode
@@ -32,6 +32,31 @@ class Network:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def strength(self) -> float:
+        """The multiplier that the user gave it, that for the U-Net where there are several."""
+        return self._first.strength if self.parts else 1.0
+
+    @property
+    def has_own_strength(self) -> bool:
+        """Whether the weak branch has it at a multiplier of its own (`weak=0.4`)."""
+        return bool(self.parts) and self._first.weak_strength is not None
+
+    def weak_at(self, ratio: float) -> float:
+        """Return the multiplier in the weak branch where omega is `ratio`."""
+        return self._first.weak_at(ratio) if self.parts else ratio
+
+    def with_weak_strength(self, strength: float | None) -> Network:
+        """Return the same network at a multiplier of its own in the weak branch; None changes nothing."""
+        if strength is None:
+            return self
+        parts = {name: replace(part, weak_strength=strength) for name, part in self.parts.items()}
+        return replace(self, parts=parts)
+
+    @property
+    def _first(self) -> ActiveNetwork:
+        return next(iter(self.parts.values()))
+
+    @property
     def is_accelerator(self) -> bool:
         """Whether name or title say that it distils sampling to few steps (LCM, Turbo, Lightning, ...)."""
         titles = [self.name, *(self.metadata.get(key, "") for key in _TITLE_KEYS)]
@@ -45,15 +70,12 @@ class Plan:
     Attributes:
         fixed: for each network its own omega, or None where it follows omega of the settings.
         notes: sentences for the user: what would surprise, and what to do about it.
+        weakens: whether any network may have another strength in the weak branch.
     """
 
     fixed: tuple[float | None, ...]
     notes: tuple[str, ...] = ()
-
-    @property
-    def weakens(self) -> bool:
-        """Whether any network may see another strength in the weak branch."""
-        return any(ratio != 1.0 for ratio in self.fixed)
+    weakens: bool = False
 
     def ratios(self, omega: float) -> tuple[float, ...]:
         """Return omega for each network when the settings' is `omega`, in [0, 1]."""
@@ -61,7 +83,8 @@ class Plan:
 
 
 def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
-    """Decide for each active network whether it is weakened: its own ratio wins, then the list of names.
+    """Decide for each active network whether it is weakened: its own strength wins, then its own
+    ratio, then the list of names.
 
     Args:
         settings: `networks` names those to weaken; empty means all but accelerators.
@@ -77,6 +100,8 @@ def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
                 f"nothing of {network.name} can be weakened here; it may be made for another model, "
                 "or hold only kinds of layers that cannot be weakened yet"
             )
+        elif network.has_own_strength:
+            fixed.append(1.0)  # not read
         elif network.own_ratio is not None:
             fixed.append(network.own_ratio)
         elif named:
@@ -93,19 +118,25 @@ def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
         for name in settings.network_names
         if name.casefold() not in active
     ]
-    decided = Plan(tuple(fixed))
-    if not decided.weakens:
+    pairs = list(zip(networks, fixed, strict=True))
+    weakens = any(
+        network.weak_at(0.0 if ratio is None else ratio) != network.strength for network, ratio in pairs
+    )
+    if not weakens:
         notes.append(_nothing_to_weaken(settings.mode))
-    return Plan(decided.fixed, tuple(notes))
+    return Plan(tuple(fixed), tuple(notes), weakens)
 
 
 def describe(networks: Sequence[Network], ratios: Sequence[float]) -> str:
     """Say what becomes of each network, such as `dog 1 -> 0.7 in the weak branch; detail 0.6 unchanged`."""
     parts = []
     for network, ratio in zip(networks, ratios, strict=True):
-        strength = next(iter(network.parts.values())).strength if network.parts else 1.0
-        weak = "unchanged" if ratio == 1.0 else f"-> {ratio * strength:g} in the weak branch"
-        parts.append(f"{network.name} {strength:g} {weak}")
+        strong, weak = network.strength, network.weak_at(ratio)
+        if not strong and weak:
+            parts.append(f"{network.name} {weak:g} in the weak branch alone")
+            continue
+        change = "unchanged" if weak == strong else f"-> {weak:g} in the weak branch"
+        parts.append(f"{network.name} {strong:g} {change}")
     return "; ".join(parts)
 
 

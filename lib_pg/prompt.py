@@ -1,22 +1,39 @@
 """The networks that a prompt asks for, read the way AUTOMATIC1111 and Forge read it.
 
-    <lora:name:te strength:unet strength:...>, any of these also named: te=0.5, unet=0.8; ours: pg=0.3
+    <lora:name:te strength:unet strength:...>, any of these also named: te=0.5, unet=0.8
+    ours, named: pg=0.3, weak=0.4
 
-The hosts keep named arguments they do not know, so `pg=` never disturbs them.
+The hosts keep named arguments they do not know, so ours never disturb them.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 _KINDS = ("lora", "lyco")  # one registry in the hosts
 _OPENING = re.compile(r"<(\w+):")
-_RATIO = re.compile(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?")
-_RATIO_LENGTH = 32
+_NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?")
+_NUMBER_LENGTH = 32
 _SHOWN = 60
+
+# Least and greatest multiplier of `weak=`.
+WEAK_STRENGTHS = (-2.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a prompt says of one network's part in the weak branch; what it leaves out is None.
+
+    Attributes:
+        ratio: omega in [0, 1] (`pg=0.3`).
+        strength: the multiplier there, in [-2, 2] (`weak=0.4`), whatever omega is; it wins over `ratio`.
+    """
+
+    ratio: float | None = None
+    strength: float | None = None
 
 
 @dataclass(frozen=True)
@@ -27,14 +44,14 @@ class PromptNetwork:
         name: as written; the host looks it up.
         te_strength: multiplier for the text encoder; finite.
         unet_strength: multiplier for the U-Net; finite.
-        own_ratio: omega in [0, 1] of `pg=`, or None to follow the settings.
+        own: what is said of the weak branch.
         problem: what cannot be used as written and what becomes of it, for the user; empty where all is well.
     """
 
     name: str
     te_strength: float = 1.0
     unet_strength: float = 1.0
-    own_ratio: float | None = None
+    own: Own = Own()
     problem: str = ""
 
 
@@ -68,8 +85,8 @@ def _network(items: list[str]) -> PromptNetwork:
     unet, unet_problem = _strength(
         name, named.get("unet", positional[2] if len(positional) > 2 else None), te
     )
-    ratio, ratio_problem = read_ratio(name, named.get("pg"))
-    return PromptNetwork(name, te, unet, ratio, te_problem or unet_problem or ratio_problem)
+    own, own_problem = read_own(name, named)
+    return PromptNetwork(name, te, unet, own, te_problem or unet_problem or own_problem)
 
 
 def _strength(name: str, text: str | None, default: float) -> tuple[float, str]:
@@ -85,15 +102,29 @@ def _strength(name: str, text: str | None, default: float) -> tuple[float, str]:
     return default, f"{shown} is not a number; write a number such as 0.8"
 
 
-def read_ratio(name: str, text: str | None) -> tuple[float | None, str]:
-    """Return the ratio that `pg=` gives the network `name`, or None and a sentence on why it is not used."""
+def read_own(name: str, named: Mapping[str, str]) -> tuple[Own, str]:
+    """Return what a network's named arguments say of the weak branch, and a sentence on what is not used.
+
+    Args:
+        name: the network, for the sentence.
+        named: the arguments, such as {"pg": "0.3"}; others than ours are ignored.
+    """
+    ratio, ratio_problem = _number(name, "pg", named.get("pg"), 0.0, 1.0)
+    strength, strength_problem = _number(name, "weak", named.get("weak"), *WEAK_STRENGTHS)
+    return Own(ratio, strength), strength_problem or ratio_problem
+
+
+def _number(name: str, key: str, text: str | None, low: float, high: float) -> tuple[float | None, str]:
     if text is None:
         return None, ""
     text = text.strip()
-    if len(text) <= _RATIO_LENGTH and _RATIO.fullmatch(text) and 0.0 <= float(text) <= 1.0:
+    if len(text) <= _NUMBER_LENGTH and _NUMBER.fullmatch(text) and low <= float(text) <= high:
         return float(text) + 0.0, ""
-    shown = f"{_short(name)}: pg={_short(text)}"
-    return None, f"{shown} is not a number from 0 to 1, so the settings decide; write one such as pg=0.3"
+    shown = f"{_short(name)}: {key}={_short(text)}"
+    return None, (
+        f"{shown} is not a number from {low:g} to {high:g}, so the settings decide; "
+        f"write one such as {key}=0.3"
+    )
 
 
 def _short(text: str) -> str:

@@ -11,8 +11,8 @@ from lib_pg.networks import Network, describe, plan
 from lib_pg.settings import Settings
 
 
-def network(name: str, strength: float = 1.0, **more: Any) -> Network:
-    return Network(name, {"unet": ActiveNetwork(name, {}, strength)}, **more)
+def network(name: str, strength: float = 1.0, weak: float | None = None, **more: Any) -> Network:
+    return Network(name, {"unet": ActiveNetwork(name, {}, strength, weak)}, **more)
 
 
 def test_every_network_follows_the_slider_by_default() -> None:
@@ -25,6 +25,25 @@ def test_a_ratio_of_its_own_wins_over_slider_and_list() -> None:
     networks = [network("dog", own_ratio=0.3), network("style"), network("detail", own_ratio=1.0)]
     assert plan(Settings(enabled=True), networks).ratios(0.6) == (0.3, 0.6, 1.0)
     assert plan(Settings(enabled=True, networks="style"), networks).ratios(0.6) == (0.3, 0.6, 1.0)
+
+
+def test_a_strength_of_the_weak_branch_s_own_wins_over_everything() -> None:
+    networks = [network("dog", 1.0, 0.4, own_ratio=0.3), network("bad", 0.0, 1.0), network("lcm", 1.0, 0.0)]
+    decided = plan(Settings(enabled=True, networks="style"), networks)
+    assert decided.weakens
+    assert [each.weak_at(ratio) for each, ratio in zip(networks, decided.ratios(0.6), strict=True)] == [
+        0.4,
+        1,
+        0,
+    ]
+    said = describe(networks, decided.ratios(0.6))
+    assert said == (
+        "dog 1 -> 0.4 in the weak branch; bad 1 in the weak branch alone; lcm 1 -> 0 in the weak branch"
+    )
+
+
+def test_a_strength_that_is_the_same_in_both_branches_weakens_nothing() -> None:
+    assert not plan(Settings(enabled=True), [network("dog", 0.8, 0.8), network("cat", 0.0)]).weakens
 
 
 def test_the_list_names_those_to_weaken_whatever_their_case() -> None:

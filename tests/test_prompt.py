@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_pg.prompt import PromptNetwork, parse_networks
+from lib_pg.prompt import Own, PromptNetwork, parse_networks
 
 A = (PromptNetwork("a"),)
 HOSTS_PATTERN = re.compile(r"<(\w+):([^>]+)>")
@@ -26,9 +26,11 @@ HOSTS_PATTERN = re.compile(r"<(\w+):([^>]+)>")
         ("<lora:dog:0.8:0.5:16>", (PromptNetwork("dog", 0.8, 0.5),)),
         ("<lora:dog:te=0.2:unet=-1>", (PromptNetwork("dog", 0.2, -1.0),)),
         ("<lora:dog:1:te=0.2>", (PromptNetwork("dog", 0.2, 0.2),)),
-        ("<lora:dog:1:pg=0.3>", (PromptNetwork("dog", own_ratio=0.3),)),
-        ("<lora:pg=1:dog>", (PromptNetwork("dog", own_ratio=1.0),)),
-        ("<lora:dog:1:pg= 0 >", (PromptNetwork("dog", own_ratio=0.0),)),
+        ("<lora:dog:1:pg=0.3>", (PromptNetwork("dog", own=Own(0.3)),)),
+        ("<lora:pg=1:dog>", (PromptNetwork("dog", own=Own(1.0)),)),
+        ("<lora:dog:1:pg= 0 >", (PromptNetwork("dog", own=Own(0.0)),)),
+        ("<lora:dog:1:weak=0.4>", (PromptNetwork("dog", own=Own(strength=0.4)),)),
+        ("<lora:bad:0:weak=-2:pg=0.5>", (PromptNetwork("bad", 0.0, 0.0, Own(0.5, -2.0)),)),
         ("<lyco:dog:1>", (PromptNetwork("dog"),)),
         ("<hypernet:dog:1> <LORA:dog:1> <lora:>", ()),
         ("<lora:a><lora:b:2>c<lora:a>", (*A, PromptNetwork("b", 2.0, 2.0), *A)),
@@ -43,10 +45,17 @@ def test_networks(prompt: str, expected: tuple[PromptNetwork, ...]) -> None:
 @pytest.mark.parametrize("value", ["2", "-0.1", "nan", "inf", "", "abc", "1e999", "0x1", "1_0", "9" * 400])
 def test_a_bad_ratio_of_its_own_is_a_problem_and_not_used(value: str) -> None:
     (network,) = parse_networks(f"<lora:dog:0.8:pg={value}>")
-    assert network.own_ratio is None
+    assert network.own == Own()
     assert network.unet_strength == 0.8
     assert "pg=" in network.problem and "0 to 1" in network.problem
     assert len(network.problem) < 300
+
+
+@pytest.mark.parametrize("value", ["2.1", "-3", "nan", "", "abc", "1e999"])
+def test_a_bad_strength_of_the_weak_branch_is_a_problem_and_not_used(value: str) -> None:
+    (network,) = parse_networks(f"<lora:dog:0.8:weak={value}:pg=0.2>")
+    assert network.own == Own(0.2)
+    assert "weak=" in network.problem and "-2 to 2" in network.problem
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "", "much", "1e999"])

@@ -99,8 +99,8 @@ def _network(wanted: PromptNetwork, metadata: Metadata) -> Network:
     from lib_pg.networks import Network
 
     name = wanted.name if len(wanted.name) <= _NAME_SHOWN else wanted.name[:_NAME_SHOWN] + "..."
-    part = ActiveNetwork(name, {}, wanted.unet_strength)
-    return Network(name, {"unet": part}, wanted.own_ratio, metadata(wanted.name))
+    part = ActiveNetwork(name, {}, wanted.unet_strength, wanted.own.strength)
+    return Network(name, {"unet": part}, wanted.own.ratio, metadata(wanted.name))
 
 
 def _more(active: Sequence[Network]) -> str:

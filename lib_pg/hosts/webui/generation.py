@@ -15,7 +15,7 @@ from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
 from lib_pg.hosts.webui.sampling_pass import WebuiPass
 from lib_pg.infotext import to_infotext
-from lib_pg.prompt import read_ratio
+from lib_pg.prompt import Own, read_own
 from lib_pg.run import GuidedRun
 from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
 from lib_pg.weak_branch import detach_all
@@ -66,7 +66,7 @@ class WebuiGuidance:
         self._null_prompts = null_prompts
         self._infotext = to_infotext(settings) if infotext else {}
         self._details = details
-        self._own_ratios: dict[str, float] = {}
+        self._own: dict[str, Own] = {}
         self._pass: WebuiPass | None = None
         self._ran = False
 
@@ -102,19 +102,17 @@ class WebuiGuidance:
         return guidance
 
     def read_ratios(self, networks: Mapping[str, Sequence[Any]]) -> None:
-        """Take the weak ratios (`pg=0.3`) that the prompt gives single networks.
+        """Take the weak ratios (`pg=0.3`) and strengths (`weak=0.4`) that the prompt gives single networks.
 
         Args:
             networks: the host's extra networks of the coming pass, by kind.
         """
-        self._own_ratios = {}
+        self._own = {}
         for network in networks.get("lora", ()):
             if not network.positional:
                 continue
             name = network.positional[0]
-            ratio, problem = read_ratio(name, network.named.get("pg"))
-            if ratio is not None:
-                self._own_ratios[name] = ratio
+            self._own[name], problem = read_own(name, network.named)
             if problem:
                 self.warn(problem)
 
@@ -146,7 +144,7 @@ class WebuiGuidance:
             model,
             settings,
             watch,
-            self._own_ratios,
+            self._own,
             self.warn,
             self._give_up,
             self._null_prompts,

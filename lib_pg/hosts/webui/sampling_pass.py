@@ -18,6 +18,7 @@ from lib_pg.hosts.webui.conditioning import tokens
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
 from lib_pg.networks import Network
+from lib_pg.prompt import Own
 from lib_pg.run import GuidedRun
 from lib_pg.settings import Settings
 from lib_pg.weak_branch import GuidanceHook, detach_all
@@ -30,7 +31,7 @@ class WebuiPass(ABC):
         p: the host's processing object.
         model: the host's model in use.
         watch: the pass's sampler, which outlives a change of the model.
-        own_ratios: omega of networks that the prompt gives one, by the name used there.
+        own: what the prompt says of networks' part in the weak branch, by the name used there.
         warn: tells the user a sentence, once a generation.
         on_fault: gets an error within the U-Net's call; the host must not fail for it.
         null_prompts: those encoded in earlier passes.
@@ -42,7 +43,7 @@ class WebuiPass(ABC):
         model: Any,
         settings: Settings,
         watch: SamplerWatch,
-        own_ratios: Mapping[str, float],
+        own: Mapping[str, Own],
         warn: Callable[[str], None],
         on_fault: Callable[[Exception], None],
         null_prompts: NullPrompts,
@@ -57,7 +58,12 @@ class WebuiPass(ABC):
         self._guided_calls = 0
         self._loaded = self.signature(model)
         self._handles: list[RemovableHandle] = []
-        self._networks, notes = self._active_networks(own_ratios)
+        ratios = {name: each.ratio for name, each in own.items() if each.ratio is not None}
+        networks, notes = self._active_networks(ratios)
+        self._networks = [
+            network.with_weak_strength(own[network.name].strength) if network.name in own else network
+            for network in networks
+        ]
         for note in notes:
             warn(note)
         self.run: GuidedRun[Any] = GuidedRun(self, settings, on_fault)
@@ -138,7 +144,8 @@ class WebuiPass(ABC):
 
     def null_prompt(self, ratios: Sequence[float]) -> Any:
         """Return the encoded null prompt, from an earlier pass where nothing has changed since."""
-        in_text = [ratio for ratio, n in zip(ratios, self._networks, strict=True) if "te" in n.parts]
+        pairs = zip(ratios, self._networks, strict=True)
+        in_text = [n.parts["te"].weak_at(ratio) for ratio, n in pairs if "te" in n.parts]
         # The host's own list of what an encoded prompt depends on, and what else ours does.
         host_key = self._p.cached_params([""], 1, None, None, False)
         second = bool(getattr(self._p, "is_hr_pass", False))  # it may have a guidance of its own (Flux)

@@ -33,13 +33,14 @@ def guided(
     settings: dict[str, Any],
     p: Processing | None = None,
     ratios: str | None = None,
+    weak: str | None = None,
     **options: Any,
 ) -> tuple[list[Tensor], Processing]:
     """Run the host with the extension as its script calls it."""
     p = p or Processing()
     guidance = start(p, settings)
     assert guidance is not None
-    named = {} if ratios is None else {"pg": ratios}
+    named = {key: value for key, value in {"pg": ratios, "weak": weak}.items() if value is not None}
     guidance.read_ratios({"lora": [types.SimpleNamespace(positional=["dog", "1"], named=named)]})
     guidance.write_infotext()
     guidance.begin_pass(model)

@@ -271,3 +271,11 @@ def test_steps_are_counted_on_across_a_refiner() -> None:
         guidance.end_batch()
         assert hooks(model) == hooks(refiner) == 0
     assert changed == [False, False, False, True]
+
+
+def test_the_prompt_may_give_a_network_a_strength_of_the_weak_branch_s_own() -> None:
+    options = {"prompts": ["a dog"], "pictures": 1}
+    with host([Network("dog")]) as model:  # at strength 1
+        own, _ = guided(model, ON | {"weak_ratio": 0.9}, weak=repr(OMEGA), **options)
+        same, _ = guided(model, ON, **options)
+    assert all(map(torch.equal, own, same))

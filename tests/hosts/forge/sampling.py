@@ -241,13 +241,14 @@ def guided(
     settings: dict[str, Any],
     p: Processing | None = None,
     ratio: str | None = None,
+    weak: str | None = None,
     null_prompts: NullPrompts | None = None,
     **options: Any,
 ) -> tuple[list[Evaluation], Processing]:
     """Run the host with the extension as its script calls it."""
     p = p or Processing()
     guidance = start(p, settings, null_prompts)
-    named = {} if ratio is None else {"pg": ratio}
+    named = {key: value for key, value in {"pg": ratio, "weak": weak}.items() if value is not None}
     guidance.read_ratios({"lora": [types.SimpleNamespace(positional=["dog", "1"], named=named)]})
     guidance.write_infotext()
     engine.forge_objects = engine.forge_objects_after_applying_lora.shallow_copy()

@@ -303,3 +303,10 @@ def test_the_u_net_is_back_on_its_device_after_a_null_prompt_was_encoded(where: 
         models = [engine] if refiner is None else [engine, refiner[1]]
         assert all("" in model.encoded for model in models)
         assert [model.unet.calls_elsewhere for model in models] == [0] * len(models)
+
+
+def test_the_prompt_may_give_a_network_a_strength_of_the_weak_branch_s_own() -> None:
+    with host([(Network("dog", 1.0, 1.0), network_file(10))]) as engine:
+        own, _ = guided(engine, ON | {"weak_ratio": 0.9}, weak="0.3")
+        same, _ = guided(engine, ON)
+    assert is_same(own, same)
