@@ -4,4 +4,14 @@ from lib_pg.deltas.base import ActiveNetwork, Additive, Delta, Parameters, Trans
 from lib_pg.deltas.low_rank import LowRank
 from lib_pg.deltas.parts import Part, Parts
 
-__all__ = ["ActiveNetwork", "Additive", "Delta", "LowRank", "Parameters", "Part", "Parts", "Transform", "Transforming"]
+__all__ = [
+    "ActiveNetwork",
+    "Additive",
+    "Delta",
+    "LowRank",
+    "Parameters",
+    "Part",
+    "Parts",
+    "Transform",
+    "Transforming",
+]

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Protocol
 
@@ -173,9 +174,7 @@ def weakened(
     layers = _by_layer(networks)
     thin = {m for m, deltas in layers.items() if choose(m, [delta for _, delta in deltas]).engine == "thin"}
     added = [
-        ActiveNetwork(
-            network.name, {m: delta for m, delta in network.deltas.items() if m in thin}, network.strength
-        )
+        replace(network, deltas={m: delta for m, delta in network.deltas.items() if m in thin})
         for network in networks
     ]
     branch = WeakBranch(added, pristine=pristine)
