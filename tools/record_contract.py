@@ -54,7 +54,19 @@ A1111_CLASSES = {
     "NetworkModule": "extensions-builtin/Lora/network.py",
     "NetworkModuleLora": "extensions-builtin/Lora/network_lora.py",
 }
-A1111_ASSIGNED = ("network_layer_mapping", "sd_checkpoint_info")
+A1111_FUNCTIONS = ("calc_updown", "network_apply_weights")
+A1111_ASSIGNED = (
+    "fp16_bias",
+    "fp16_weight",
+    "is_boft",
+    "loaded_hypernetworks",
+    "network_bias_backup",
+    "network_layer_mapping",
+    "network_weights_backup",
+    "sd_checkpoint_info",
+)
+# These are the host's Lora extension's.
+_OF_LORA = ("load_lora_state_dict", *A1111_FUNCTIONS)
 
 FORGE_CLASSES = {
     "CLIP": "ldm_patched/modules/sd.py",
@@ -99,14 +111,15 @@ def record(host: Path) -> dict[str, Any]:
     classes = {name: _find_class(trees, name, wanted[name]) for name in sorted(wanted)}
     assert classes["Script"] is not None, f"{host} has no class Script: is it a host's folder?"
     methods = set(classes["Script"]["methods"])
-    functions: dict[str, list[Any]] = {name: [] for name in FUNCTIONS + (FORGE_FUNCTIONS if forge else ())}
+    wanted_functions = FUNCTIONS + (FORGE_FUNCTIONS if forge else A1111_FUNCTIONS)
+    functions: dict[str, list[Any]] = {name: [] for name in wanted_functions}
     own = ASSIGNED + (FORGE_ASSIGNED if forge else A1111_ASSIGNED)
     assigned: dict[str, list[str]] = {name: [] for name in sorted(own)}
     calls: dict[str, list[Any]] = {}
     for file, tree in trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and node.name in functions:
-                if node.name == "load_lora_state_dict" or not file.startswith(_OTHERS):
+                if node.name in _OF_LORA or not file.startswith(_OTHERS):
                     functions[node.name].append({"file": file, "parameters": _signature(node)})
             elif isinstance(node, ast.Call) and (method := _script_call(node)) in methods:
                 calls.setdefault(method, []).append({"file": file, "keywords": _keywords(node)})

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from torch import nn
 
+from tests.hosts.a1111 import lora_extension
 from tests.hosts.a1111 import stand_in as a1111_stand_in
 from tests.hosts.forge import network_files, sampling
 from tests.hosts.forge import stand_in as forge_stand_in
@@ -26,6 +27,7 @@ WEBUI_PASS = "lib_pg/hosts/webui/sampling_pass.py"
 WATCH = "lib_pg/hosts/webui/sampler_watch.py"
 A1111 = "lib_pg/hosts/a1111/sampling_pass.py"
 A1111_NETWORKS = "lib_pg/hosts/a1111/networks.py"
+A1111_MERGING = "lib_pg/hosts/a1111/merging.py"
 LORA = "lib_pg/hosts/webui/lora_extension.py"
 FORGE = "lib_pg/hosts/forge/sampling_pass.py"
 FORGE_NETWORKS = "lib_pg/hosts/forge/networks.py"
@@ -43,7 +45,7 @@ MISSING["Forge Neo"] = ["load_lora_state_dict"]  # read where patches are not ke
 BY_FILE = ("Forge", "Forge Neo")
 
 # What our stand-in adds for the tests themselves.
-OWN = {"NetworkModuleLora": {"dense"}, "Network": {"fused"}}
+OWN = {"NetworkModuleLora": {"change", "key", "layer"}, "Network": {"kind"}}
 # What our own networks have, which go by the same name in a file.
 OURS = {"parts"}
 
@@ -62,9 +64,10 @@ A1111_READS = [
     (A1111_NETWORKS, "loaded", "Network"),
     (A1111_NETWORKS, "part", "NetworkModuleLora"),
     (A1111_NETWORKS, "part.network", "Network"),
+    (A1111_MERGING, "network", "Network"),
+    (A1111_MERGING, "part", "NetworkModule"),
     (A1111, "params", "CFGDenoiserParams"),
     (A1111, "params.denoiser", "CFGDenoiser"),
-    (A1111, "network", "Network"),
     (A1111, "n", "Network"),
 ]
 FORGE_READS = [
@@ -153,9 +156,10 @@ def stand_ins(record: Record) -> Mapping[str, object]:
     if not is_forge(record):
         network = a1111_stand_in.Network("x")
         layer = nn.Linear(a1111_stand_in.WIDTH, a1111_stand_in.WIDTH)
+        part = lora_extension.NetworkModuleLora(network, "x", layer, layer.weight.shape)
         return {
             "Network": network,
-            "NetworkModuleLora": a1111_stand_in.LoraPart(network, layer, 0),
+            "NetworkModuleLora": part,
             "Sampler": a1111_stand_in.Sampler(),
             PROCESSING: a1111_stand_in.Processing(),
             "NetworkOnDisk": network.network_on_disk,

@@ -16,6 +16,7 @@ import pytest
 
 from tests.contracts.records import (
     A1111,
+    A1111_MERGING,
     BY_FILE,
     CALLS,
     FORGE,
@@ -40,6 +41,7 @@ from tests.contracts.records import (
     stand_ins,
     unknown,
 )
+from tests.hosts.a1111 import lora_extension
 from tests.hosts.a1111 import stand_in as a1111_stand_in
 from tests.hosts.forge import sampling
 
@@ -128,9 +130,33 @@ def test_callbacks_and_globals_are_the_host_s(record: Record) -> None:
     # Our adapter finds the host's module by the name of this file, and the plot's by that of its own.
     assert [Path(file).stem for file in record["assigned"]["loaded_networks"]] == ["networks"]
     assert [Path(file).name for file in record["assigned"]["axis_options"]] == ["xyz_grid.py"]
-    of_model = ["network_layer_mapping", "sd_checkpoint_info"]
-    assert is_forge(record) or all(record["assigned"][name] for name in of_model)
+    assert is_forge(record) or all(record["assigned"].values())
     assert record["assigned"]["scripts_data"]
+
+
+@pytest.mark.parametrize("record", [record for record in RECORDS if not is_forge(record)], ids=label)
+def test_merging_of_a_layer_is_asked_for_as_the_host_does(record: Record) -> None:
+    tree = parse(A1111_MERGING)
+    for function, own in (
+        ("network_apply_weights", lora_extension.network_apply_weights),
+        ("calc_updown", None),
+    ):
+        calls = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and function in ast.unparse(node.func)
+        ]
+        given = [
+            found["parameters"].removeprefix("self, ").split(", ") for found in record["functions"][function]
+        ]
+        assert calls and all(len(call.args) == len(parameters) == 1 for call in calls for parameters in given)
+        assert own is None or len(inspect.signature(own).parameters) == 1
+    kept = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and str(node.value).endswith("backup")
+    }
+    assert kept == {"network_weights_backup", "network_bias_backup"} <= set(record["assigned"])
 
 
 def test_a_model_s_encoder_takes_prompts_alone(record: Record) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas import Parameters
+from lib_pg.hosts.a1111 import merging
 from lib_pg.hosts.a1111.networks import active_networks
 from lib_pg.hosts.webui.conditioning import in_length_of, null_rows, tokens
 from lib_pg.hosts.webui.lora_extension import loaded_networks
@@ -52,7 +53,7 @@ class A1111Pass(WebuiPass):
         return active_networks(layers, own_ratios)
 
     def pristine(self, module: nn.Module) -> Parameters | None:
-        return None
+        return merging.pristine(module)
 
     def weak_rows(self, total: int) -> Sequence[int]:
         """The last rows: one for each picture."""
@@ -64,33 +65,12 @@ class A1111Pass(WebuiPass):
 
         width, height = self._size()
         prompt = SdConditioning([""], is_negative_prompt=True, width=width, height=height)
-        text = [network.parts["te"] for network in self._networks if "te" in network.parts]
         with devices.autocast():
-            if all(part.deltas for part in text):
-                return self._encode_with_hooks(prompt, ratios)
-            return self._encode_merged(prompt, ratios)
-
-    def _encode_with_hooks(self, prompt: Any, ratios: Sequence[float]) -> Any:
-        """Encode it without the host's merging the text encoder's weights anew, which takes longer."""
-        with weakened_text(self._networks, ratios, self.pristine):
-            return self._model.get_learned_conditioning(prompt)
-
-    def _encode_merged(self, prompt: Any, ratios: Sequence[float]) -> Any:
-        """Encode it with lower multipliers, for layers without hooks, such as OpenCLIP's attention.
-
-        The host merges a network anew where its multiplier has changed, at the next use of a layer: so the
-        multipliers are lowered for this one prompt. Another one brings the weights back.
-        """
-        loaded = loaded_networks()
-        strengths = [network.te_multiplier for network in loaded]
-        try:
-            for network, ratio in zip(loaded, ratios, strict=True):
-                network.te_multiplier *= ratio
-            return self._model.get_learned_conditioning(prompt)
-        finally:
-            for network, strength in zip(loaded, strengths, strict=True):
-                network.te_multiplier = strength
-            self._model.get_learned_conditioning(prompt)
+            if getattr(self._model, "lowvram", False):
+                # The host moves its text encoder with its first call, and only what is in it then.
+                self._model.get_learned_conditioning(prompt)
+            with weakened_text(self._networks, ratios, self.pristine):
+                return self._model.get_learned_conditioning(prompt)
 
     def _null_for(self, null: Any, params: Any) -> Any:
         return null_rows(null, params.text_uncond, in_length_of(params.text_cond))

@@ -56,7 +56,7 @@ def plain(model: Model, **options: Any) -> list[Tensor]:
 def weak(omega: float, networks: list[Network], **options: Any) -> list[Tensor]:
     """Return what rows with the null prompt are when all networks are merged at omega."""
     lowered = [
-        Network(n.name, n.te_multiplier * omega, n.unet_multiplier * omega, n.dyn_dim, fused=n.fused)
+        Network(n.name, n.te_multiplier * omega, n.unet_multiplier * omega, n.dyn_dim, kind=n.kind)
         for n in networks
     ]
     with host(lowered) as model:

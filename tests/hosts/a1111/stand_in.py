@@ -6,28 +6,38 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tests.hosts.a1111.lora_extension import (
+    Conv2d,
+    GroupNorm,
+    Linear,
+    MultiheadAttention,
+    Network,
+    extension,
+    make_parts,
+)
+
 WIDTH = 6
-FUSED = "transformer_attn_q_proj"  # not among the host's layers
 
 
 class UNet(nn.Module):
-    """Two layers, called as the host does: x (rows, 6), timesteps (rows,), context (rows, tokens, 6)."""
+    """Three layers, called as the host does: x (rows, 6), timesteps (rows,), context (rows, tokens, 6)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(WIDTH, WIDTH, 1)
-        self.linear = nn.Linear(WIDTH, WIDTH)
+        self.conv = Conv2d(WIDTH, WIDTH, 1)
+        self.norm = GroupNorm(2, WIDTH)
+        self.linear = Linear(WIDTH, WIDTH)
         self.rows: list[int] = []
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
         self.rows.append(len(x))
-        x = self.conv(x[:, :, None, None])[:, :, 0, 0]
+        x = self.norm(self.conv(x[:, :, None, None]))[:, :, 0, 0]
         return torch.tanh(self.linear(x + context.mean(1)))
 
 
@@ -36,40 +46,28 @@ class Model:
 
     def __init__(self) -> None:
         self.model = types.SimpleNamespace(diffusion_model=UNet())
-        self.text_layer = nn.Linear(WIDTH, WIDTH, bias=False)
-        self.text_weight = self.text_layer.weight.detach().clone()
-        # Of a fused attention: the host merges into it, but never calls it as a layer.
-        self.attention = nn.Linear(WIDTH, WIDTH, bias=False)
-        self.attention_weight = self.attention.weight.detach().clone()
-        self.merged: Any = []
+        self.text_layer = Linear(WIDTH, WIDTH, bias=False)
+        self.attention = MultiheadAttention(WIDTH, 2)  # OpenCLIP's, of one layer for q, k and v
         self.sd_checkpoint_info = object()
         unet = self.model.diffusion_model
         self.network_layer_mapping = {
             "diffusion_model_conv": unet.conv,
+            "diffusion_model_norm": unet.norm,
             "diffusion_model_linear": unet.linear,
             "transformer_text": self.text_layer,
+            "transformer_attn": self.attention,
         }
+        for name, layer in self.network_layer_mapping.items():
+            layer.network_layer_name = name
 
     def get_learned_conditioning(self, prompts: list[str]) -> Tensor:
-        """One chunk of three tokens a prompt; the text encoder's network is merged anew, as the host does."""
+        """One chunk of three tokens a prompt."""
         return torch.stack([self.encode(prompt) for prompt in prompts])
 
     def encode(self, prompt: str) -> Tensor:
         torch.manual_seed(sum(map(ord, prompt)))
-        x = torch.randn(3, WIDTH)
-        strengths = [(network, network.te_multiplier) for network in sys.modules["networks"].loaded_networks]
-        if strengths != self.merged:  # the host writes weights anew only where a multiplier has changed
-            for layer, weight, key in (
-                (self.text_layer, self.text_weight, "transformer_text"),
-                (self.attention, self.attention_weight, FUSED),
-            ):
-                total = weight.clone()
-                for network, strength in strengths:
-                    if part := network.modules.get(key):
-                        total += strength * part.dense()
-                layer.weight.copy_(total)
-            self.merged = strengths
-        return self.text_layer(x) @ self.attention.weight
+        x = self.text_layer(torch.randn(3, 1, WIDTH))
+        return self.attention(x, x, x, need_weights=False)[0][:, 0]
 
 
 class Denoiser(nn.Module):
@@ -81,43 +79,6 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor, *, cond: dict[str, list[Tensor]]) -> Tensor:
         return self.unet(x, sigma, context=torch.cat(cond["c_crossattn"], 1))
-
-
-class LoraPart:
-    """The host's NetworkModuleLora for one layer."""
-
-    def __init__(self, network: Network, layer: nn.Module, seed: int) -> None:
-        torch.manual_seed(seed)
-        conv = isinstance(layer, nn.Conv2d)
-        self.network = network
-        self.down_model = nn.Conv2d(WIDTH, 2, 1, bias=False) if conv else nn.Linear(WIDTH, 2, bias=False)
-        self.up_model = nn.Conv2d(2, WIDTH, 1, bias=False) if conv else nn.Linear(2, WIDTH, bias=False)
-        self.mid_model = self.dora_scale = self.bias = None
-
-    def calc_scale(self) -> float:
-        return 0.5
-
-    def dense(self) -> Tensor:
-        rank = self.network.dyn_dim
-        up, down = self.up_model.weight.flatten(1)[:, :rank], self.down_model.weight.flatten(1)[:rank]
-        return self.calc_scale() * up @ down
-
-
-@dataclass
-class Network:
-    """The host's own object of an active network."""
-
-    name: str
-    te_multiplier: float = 1.0
-    unet_multiplier: float = 1.0
-    dyn_dim: int | None = None
-    modules: dict[str, Any] = field(default_factory=dict)
-    mtime: float = 0.0
-    fused: bool = False
-    network_on_disk: Any = field(default_factory=lambda: types.SimpleNamespace(metadata={}))
-
-    def __post_init__(self) -> None:
-        self.mentioned_name = self.name
 
 
 class Sampler:
@@ -164,28 +125,28 @@ def conditioning(prompts: list[str], is_negative_prompt: bool, width: int, heigh
 
 
 @contextmanager
-def host(networks: list[Network]) -> Iterator[Model]:
-    """Have the host's modules importable, with a model in whose weights the networks are."""
+def host(networks: list[Network], functional: bool = False) -> Iterator[Model]:
+    """Have the host's modules importable, with a model in whose weights the networks are.
+
+    Args:
+        functional: the host's setting `lora_functional`: it adds networks in layers' forwards.
+    """
     parser = types.ModuleType("modules.prompt_parser")
     parser.SdConditioning = conditioning  # type: ignore[attr-defined]
-    lora = types.ModuleType("networks")
-    lora.loaded_networks = networks  # type: ignore[attr-defined]
+    opts = types.SimpleNamespace(lora_functional=functional)
     package = types.ModuleType("modules")
-    package.shared = types.SimpleNamespace(opts=types.SimpleNamespace())  # type: ignore[attr-defined]
+    package.shared = types.SimpleNamespace(opts=opts, loaded_hypernetworks=[])  # type: ignore[attr-defined]
     package.devices = types.SimpleNamespace(autocast=nullcontext)  # type: ignore[attr-defined]
+    lora = extension(networks, functional)
     added = {"modules": package, "modules.prompt_parser": parser, "networks": lora}
     before = {name: sys.modules.get(name) for name in added}
     sys.modules.update(added)
     torch.manual_seed(0)
     model = Model()
     for index, network in enumerate(networks):
-        for key, layer in model.network_layer_mapping.items():
-            network.modules[key] = LoraPart(network, layer, index)
-        if network.fused:
-            network.modules[FUSED] = LoraPart(network, model.attention, index + 100)
+        make_parts(network, model.network_layer_mapping, index)
     try:
         with torch.no_grad():
-            merge(model, networks)
             yield model
     finally:
         for name, module in before.items():
@@ -193,15 +154,6 @@ def host(networks: list[Network]) -> Iterator[Model]:
                 del sys.modules[name]
             else:
                 sys.modules[name] = module
-
-
-def merge(model: Model, networks: list[Network], ratio: float = 1.0) -> None:
-    """Add `ratio` times every network to the U-Net's weights."""
-    for network in networks:
-        for key, part in network.modules.items():
-            if key.startswith("diffusion_model"):
-                weight = model.network_layer_mapping[key].weight
-                weight += (ratio * network.unet_multiplier * part.dense()).view(weight.shape)
 
 
 @dataclass

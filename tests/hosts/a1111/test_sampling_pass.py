@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from tests.hosts.a1111.guided import OMEGA, ON, dog, guided, hooks, plain, start, weak
-from tests.hosts.a1111.stand_in import Model, Network, Processing, host, merge, sample
+from tests.hosts.a1111.stand_in import Model, Network, Processing, host, sample
 
 
 @pytest.mark.parametrize("pictures", [1, 3])
@@ -29,18 +29,19 @@ def test_uncond_rows_equal_networks_merged_at_omega(pictures: int, together: boo
     assert p.extra_generation_params["PG weak ratio"] == f"{omega:g}"
 
 
-@pytest.mark.parametrize("fused", [False, True], ids=["hooks", "merging"])
-def test_the_text_encoder_is_at_omega_and_its_weights_are_back(fused: bool) -> None:
-    """Hooks do not reach every layer of a text encoder: there the host has to merge."""
+def test_the_text_encoder_is_at_omega_and_its_weights_are_back() -> None:
+    """The fused attention of OpenCLIP, which is no linear layer, too."""
     options = {"prompts": ["a dog"], "pictures": 1}
-    with host([dog(fused=fused)]) as model:
+    with host([dog()]) as model:
         plain(model, **options)
-        layers = model.text_layer, model.attention
-        before = [layer.weight.clone() for layer in layers]
+        weights = [model.text_layer.weight, *model.attention.parameters()]
+        before = [weight.clone() for weight in weights]
         ours, _ = guided(model, ON, **options)
-        assert all(torch.equal(layer.weight, weight) for layer, weight in zip(layers, before, strict=True))
+        assert all(map(torch.equal, weights, before))
+        now = [model.text_layer.weight, *model.attention.parameters()]
+        assert all(here is there for here, there in zip(now, weights, strict=True))
         assert not model.text_layer._forward_hooks
-    for our, other in zip(ours, weak(OMEGA, [dog(fused=fused)], **options), strict=True):
+    for our, other in zip(ours, weak(OMEGA, [dog()], **options), strict=True):
         torch.testing.assert_close(our[1:], other[1:], rtol=1e-5, atol=1e-6)
 
 
@@ -147,7 +148,6 @@ def test_a_refiners_model_is_guided_too() -> None:
     network = dog()
     with host([network]) as model:
         refiner = Model()
-        merge(refiner, [network])
         p = Processing()
         guidance = start(p, ON)
         assert guidance is not None
@@ -164,10 +164,10 @@ def test_a_refiner_loaded_into_the_same_model_gets_a_null_prompt_of_its_own() ->
     options = {"prompts": ["a dog"], "pictures": 1}
 
     def refine(model: Model) -> None:
-        model.text_weight.mul_(2)
-        model.text_layer.weight.copy_(model.text_weight)
+        layer = model.text_layer
+        layer.weight.copy_(2 * getattr(layer, "network_weights_backup", layer.weight))
+        layer.network_current_names, layer.network_weights_backup = (), None
         model.sd_checkpoint_info = object()
-        model.merged = []
 
     def sampled(negative: str, *settings: dict[str, Any]) -> list[Tensor]:
         with host([dog()]) as model:
@@ -255,7 +255,6 @@ def test_steps_are_counted_on_across_a_refiner() -> None:
     network = dog()
     with host([network]) as model:
         refiner = Model()
-        merge(refiner, [network])
         p = Processing()
         guidance = start(p, ON | {"start": 0.75})
         assert guidance is not None
@@ -278,4 +277,5 @@ def test_the_prompt_may_give_a_network_a_strength_of_the_weak_branch_s_own() -> 
     with host([Network("dog")]) as model:  # at strength 1
         own, _ = guided(model, ON | {"weak_ratio": 0.9}, weak=repr(OMEGA), **options)
         same, _ = guided(model, ON, **options)
-    assert all(map(torch.equal, own, same))
+    for ours, theirs in zip(own, same, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
