@@ -75,6 +75,9 @@ FORGE_CLASSES = {
     "UnetPatcher": "modules_forge/unet_patcher.py",
 }
 FORGE_FUNCTIONS = ("sampling_prepare", "load_lora_state_dict", "set_clip_skip")
+# What Forge alone has: its relatives keep merging with their patchers.
+BACKEND_CLASSES = {"LoraLoader": "backend/patcher/lora.py"}
+BACKEND_FUNCTIONS = ("load_model_gpu", "merge_lora_to_weight")
 FORGE_ASSIGNED = (
     "current_lora_hash",
     "distilled_cfg_scale",
@@ -107,11 +110,13 @@ def record(host: Path) -> dict[str, Any]:
     """Return the facts about the host in a folder."""
     trees = dict(_trees(host, ROOMS))
     forge = _name(host) != "AUTOMATIC1111"
-    wanted = CLASSES | (FORGE_CLASSES if forge else A1111_CLASSES)
+    backend = (host / "backend").is_dir()
+    wanted = CLASSES | (FORGE_CLASSES if forge else A1111_CLASSES) | (BACKEND_CLASSES if backend else {})
     classes = {name: _find_class(trees, name, wanted[name]) for name in sorted(wanted)}
     assert classes["Script"] is not None, f"{host} has no class Script: is it a host's folder?"
     methods = set(classes["Script"]["methods"])
     wanted_functions = FUNCTIONS + (FORGE_FUNCTIONS if forge else A1111_FUNCTIONS)
+    wanted_functions += BACKEND_FUNCTIONS if backend else ()
     functions: dict[str, list[Any]] = {name: [] for name in wanted_functions}
     own = ASSIGNED + (FORGE_ASSIGNED if forge else A1111_ASSIGNED)
     assigned: dict[str, list[str]] = {name: [] for name in sorted(own)}

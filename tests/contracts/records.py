@@ -30,7 +30,9 @@ A1111_NETWORKS = "lib_pg/hosts/a1111/networks.py"
 A1111_MERGING = "lib_pg/hosts/a1111/merging.py"
 LORA = "lib_pg/hosts/webui/lora_extension.py"
 FORGE = "lib_pg/hosts/forge/sampling_pass.py"
+FORGE_MERGING = "lib_pg/hosts/forge/merging.py"
 FORGE_NETWORKS = "lib_pg/hosts/forge/networks.py"
+FORGE_PATCHES = "lib_pg/hosts/forge/patches.py"
 
 RECORDS = [json.loads(path.read_text("utf-8")) for path in sorted(ROOT.glob("tests/contracts/*.json"))]
 PROCESSING = "StableDiffusionProcessingTxt2Img"
@@ -80,8 +82,9 @@ FORGE_READS = [
     (FORGE_NETWORKS, "objects", "ForgeObjects"),
     (FORGE_NETWORKS, "objects.clip", "CLIP"),
     (FORGE_NETWORKS, "patcher", "UnetPatcher"),
-    (FORGE_NETWORKS, "network", "Network"),
-    (FORGE_NETWORKS, "network.network_on_disk", "NetworkOnDisk"),
+    (FORGE_PATCHES, "patcher", "UnetPatcher"),
+    (FORGE_PATCHES, "network", "Network"),
+    (FORGE_PATCHES, "network.network_on_disk", "NetworkOnDisk"),
 ]
 # By file, a function or class of the host that is called there.
 CALLS = [

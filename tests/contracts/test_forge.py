@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from pathlib import Path
 
 import pytest
 
-from lib_pg.hosts.forge.networks import Patch
+from lib_pg.hosts.forge.patches import Patch
 from tests.contracts.records import (
     BY_FILE,
     FORGE,
+    FORGE_MERGING,
     FORGE_NETWORKS,
     OPTIONAL,
     RECORDS,
@@ -21,6 +23,7 @@ from tests.contracts.records import (
     parse,
     reads,
 )
+from tests.hosts.forge import network_files
 
 
 @pytest.fixture(params=[found for found in RECORDS if is_forge(found)], ids=label)
@@ -92,3 +95,19 @@ def test_forge_s_preparation_of_its_sampling_is_where_we_import_it_from(forge: R
     }
     assert file.removesuffix(".py").replace("/", ".") in imported
     assert parameters == "unet, x"
+
+
+def test_forge_s_own_merging_is_called_as_it_is_made() -> None:
+    (forge,) = [record for record in RECORDS if "LoraLoader" in record["classes"]]
+    assert {"backup"} <= set(forge["classes"]["LoraLoader"]["attributes"])
+    (merging,) = forge["functions"]["merge_lora_to_weight"]
+    given = ["patches", "weight", "key", "computation_dtype"]
+    assert merging == {"file": "backend/patcher/lora.py", "parameters": ", ".join(given)}
+    assert list(inspect.signature(network_files.merge).parameters)[:3] == given[:3]
+    names = {node.value for node in ast.walk(parse(FORGE_MERGING)) if isinstance(node, ast.Constant)}
+    assert {"backend.patcher.lora", "merge_lora_to_weight", "lora_loader"} <= names
+    assert forge["functions"]["load_model_gpu"] == [
+        {"file": "backend/memory_management.py", "parameters": "model"}
+    ]
+    imported = {node.module for node in ast.walk(parse(FORGE)) if isinstance(node, ast.ImportFrom)}
+    assert "backend.memory_management" in imported

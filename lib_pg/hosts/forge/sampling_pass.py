@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas import Parameters
+from lib_pg.hosts.forge.merging import Originals
 from lib_pg.hosts.forge.networks import active_networks
 from lib_pg.hosts.webui.conditioning import in_rows, null_rows, tokens
 from lib_pg.hosts.webui.sampling_pass import WebuiPass
@@ -33,6 +34,7 @@ class ForgePass(WebuiPass):
         self._prompt_text: Tensor | None = None
         self._uncond_rows_done = 0
         self._skipping: tuple[list[Any], Any] | None = None
+        self._originals: Originals | None = None
         super().__init__(p, model, *args)
 
     def attach(self) -> None:
@@ -65,7 +67,10 @@ class ForgePass(WebuiPass):
         return active_networks(self._model, own_ratios)
 
     def pristine(self, module: nn.Module) -> Parameters | None:
-        return None
+        if self._originals is None:
+            objects = self._model.forge_objects
+            self._originals = Originals([objects.unet, objects.clip.patcher])
+        return self._originals.of(module)
 
     def weak_rows(self, total: int) -> Sequence[int]:
         """Which rows they are is told with every call of the U-Net; here only whether there are any."""
@@ -79,6 +84,7 @@ class ForgePass(WebuiPass):
         width, height = self._size()
         prompt = SdConditioning([""], is_negative_prompt=True, width=width, height=height)
         prompt.distilled_cfg_scale = self._distilled_scale()
+        _load(self._model.forge_objects.clip.patcher)
         with weakened_text(self._networks, ratios, self.pristine), devices.autocast():
             if hasattr(self._model, "set_clip_skip"):
                 self._model.set_clip_skip(int(shared.opts.CLIP_stop_at_last_layers))
@@ -162,6 +168,15 @@ class ForgePass(WebuiPass):
 
 def _are_equal(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.equal(a, b.to(a))
+
+
+def _load(patcher: Any) -> None:
+    """Have the host put a text encoder where it runs, its networks merged, before weights of it are read."""
+    if find_spec("backend") is not None:
+        from backend.memory_management import load_model_gpu
+    else:
+        from ldm_patched.modules.model_management import load_model_gpu
+    load_model_gpu(patcher)
 
 
 def _sampling_prepare(patcher: Any, x: Tensor) -> None:

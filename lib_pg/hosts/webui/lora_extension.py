@@ -30,8 +30,13 @@ def metadata_of(loaded: Any) -> dict[str, str]:
 
 
 def notes_on(name: str, skipped: Mapping[str, int]) -> list[str]:
-    """Say which layers of a network cannot be weakened: how many of each kind."""
+    """Say which layers of a network cannot be weakened, and what that means for the picture.
+
+    Args:
+        skipped: how many layers, by what they are.
+    """
     return [
-        f"{name}: {count} layers of kind {kind} cannot be weakened yet and stay as they are"
-        for kind, count in skipped.items()
+        f"{name}: {what} cannot be weakened, in {count} layer{'s' if count > 1 else ''}; "
+        "there both branches are alike"
+        for what, count in skipped.items()
     ]

@@ -45,16 +45,43 @@ def network_file(seed: int) -> list[Change]:
     ]
 
 
-def dense(change: Change, shape: Sequence[int]) -> Tensor | None:
-    """Return dW at strength 1, for the part of the weight that is meant; None for what is not merged here."""
-    if change.value[0] != "lora" or len(shape) == 1 or change.value[1][4] is not None:
-        return None
-    up, down, alpha, core, _ = change.value[1]
+def merge(patches: Sequence[Sequence[Any]], weight: Tensor, key: str = "", dtype: Any = None) -> Tensor:
+    """Return a weight with patches merged into it, each into what those before it have left.
+
+    The kinds are like the hosts' in what they need: `glora` depends on the weight, `set` takes its place,
+    DoRA is a part of `lora`, and `newest` is a kind that nobody has heard of.
+    """
+    weight = weight.clone()
+    for strength, value, *rest in patches:
+        factor, offset, function = (*rest, None, None)[:3]
+        part = weight if offset is None else weight.narrow(*offset)
+        part *= factor
+        part += (function or (lambda whole: whole))(_change(value, part, strength))
+    return weight
+
+
+def _change(value: Any, weight: Tensor, strength: float) -> Tensor:
+    name, tensors = (value.name, value.weights) if hasattr(value, "weights") else value
+    if name == "diff":
+        return strength * tensors[0]
+    if name == "set":
+        return tensors[0] - weight
+    if name == "newest":
+        return strength * (weight.roll(1, 0) - weight)
+    if name == "lokr":
+        return strength * torch.kron(*tensors[:2]).reshape(weight.shape)
+    if name == "glora":
+        return strength * (tensors[0] + weight.flatten(1) @ tensors[1]).reshape(weight.shape)
+    up, down, alpha, core, *dora = tensors
     narrow = down.flatten(1)
     if core is not None:
         narrow = torch.einsum("rshw,si->rihw", core, narrow).flatten(1)
     scale = 1.0 if alpha is None else float(alpha) / len(down)
-    return scale * (up.flatten(1) @ narrow).reshape(shape)
+    added = scale * (up.flatten(1) @ narrow).reshape(weight.shape)
+    if dora and dora[0] is not None:
+        share = dora[0].flatten() / weight.flatten(1).norm(dim=1)
+        added = (weight + added) * share.view(-1, *[1] * (weight.ndim - 1)) - weight
+    return strength * added
 
 
 class NamedWeights:
@@ -83,26 +110,43 @@ class Network:
 Used = Sequence[tuple[Network, list[Change]]]
 
 
-def activate(engine: Engine, used: Used, ratio: float = 1.0, text_ratio: float | None = None) -> None:
-    """Have the networks in the model's patches, and `ratio` of them in its weights."""
+def activate(
+    engine: Engine, used: Used, ratio: float | Sequence[float] = 1.0, text_ratio: float | None = None
+) -> None:
+    """Have the networks in the model's patches, and `ratio` of what each contributes in its weights.
+
+    Args:
+        ratio: one for all networks, or one for each.
+        text_ratio: that of the text encoder, where it is another.
+    """
+    ratios = [ratio] * len(used) if isinstance(ratio, float) else ratio
     engine.current_lora_hash = str([(n.name, n.unet_multiplier, n.te_multiplier) for n, _ in used])
     original = engine.forge_objects_original
     patchers = original.unet.clone(), original.clip.patcher.clone()
     for patcher, pristine in zip(patchers, engine.pristine, strict=True):
         weights = dict(patcher.model.named_parameters())
-        for name, weight in weights.items():
-            weight.copy_(pristine[name])
-        for network, file in used:
+        below = {name: weight.clone() for name, weight in pristine.items()}
+        total = {name: weight.clone() for name, weight in pristine.items()}
+        touched: dict[str, Tensor] = {}
+        for (network, file), its_own in zip(used, ratios, strict=True):
             is_unet = patcher is patchers[0]
             strength = network.unet_multiplier if is_unet else network.te_multiplier
-            part_of_it = ratio if is_unet or text_ratio is None else text_ratio
+            part_of_it = its_own if is_unet or text_ratio is None else text_ratio
             changes = [change for change in file if change.key in weights]
             _add_patches(engine.kind, patcher, network, strength, changes)
             for change in changes:
-                part = weights[change.key]
-                part = part if change.offset is None else part.narrow(*change.offset)
-                if (add := dense(change, part.shape)) is not None:
-                    part += (change.function or (lambda whole: whole))(part_of_it * strength * add)
+                patch = (strength, change.value, 1.0, change.offset, change.function)
+                after = merge([patch], below[change.key])
+                total[change.key] += part_of_it * (after - below[change.key])
+                below[change.key] = after
+                touched[change.key] = pristine[change.key]
+        for name, weight in weights.items():
+            weight.copy_(total[name])
+        if engine.kind == "Forge":
+            patcher.model.lora_loader = types.SimpleNamespace(backup=touched)
+            patcher.lora_loader = patcher.model.lora_loader
+        else:
+            patcher.backup = touched
     engine.forge_objects = ForgeObjects(patchers[0], types.SimpleNamespace(patcher=patchers[1]))
     engine.forge_objects_after_applying_lora = engine.forge_objects.shallow_copy()
 
@@ -160,9 +204,17 @@ def host(used: Used = (), kind: Kind = "Forge", family: Any = "SD") -> Iterator[
             "load_lora_state_dict": load_lora_state_dict,
         },
         sampling: {"sampling_prepare": sampling_prepare},
+        ("backend.memory_management" if kind == "Forge" else "ldm_patched.modules.model_management"): {
+            "load_model_gpu": lambda patcher: None,
+            "current_loaded_models": [],
+        },
+        ("backend.patcher.lora" if kind == "Forge" else "ldm_patched.modules.lora"): (
+            {"merge_lora_to_weight": merge} if kind == "Forge" else {"calculate_weight": merge}
+        ),
     }
-    parts = sampling.split(".")
-    contents |= {".".join(parts[:end]): {} for end in range(1, len(parts))}
+    for name in list(contents):
+        parts = name.split(".")
+        contents = {".".join(parts[:end]): {} for end in range(1, len(parts))} | contents
     added = {name: types.ModuleType(name) for name in contents}
     for name, module in added.items():
         module.__spec__ = ModuleSpec(name, None)

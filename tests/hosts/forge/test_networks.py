@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lib_pg.hosts.forge.merging import Originals
 from lib_pg.hosts.forge.networks import active_networks
 from lib_pg.networks import Network as Found
 from lib_pg.weak_branch import WeakBranch
@@ -41,7 +42,9 @@ def weakened(engine: Engine, networks: Sequence[Found], ratios: Sequence[float])
     in_unet = [
         (n.parts["unet"], ratio) for n, ratio in zip(networks, ratios, strict=True) if "unet" in n.parts
     ]
-    with WeakBranch([part for part, _ in in_unet]) as branch:
+    objects = engine.forge_objects
+    pristine = Originals([objects.unet, objects.clip.patcher]).of
+    with WeakBranch([part for part, _ in in_unet], pristine=pristine) as branch:
         branch.set_rows([1], 2)
         branch.set_ratios([ratio for _, ratio in in_unet])
         return predict(engine)
@@ -52,14 +55,10 @@ def assert_equals_merged(engine: Engine, used: Used, *ratios: float) -> list[str
     networks, notes = active_networks(engine, {})
     assert [network.name for network in networks] == [network.name for network, _ in used]
     ours, strong = weakened(engine, networks, ratios), predict(engine)
-    lowered = [
-        (replace(network, unet_multiplier=ratio * network.unet_multiplier), file)
-        for (network, file), ratio in zip(used, ratios, strict=True)
-    ]
     other = Engine(engine.kind)
-    activate(other, lowered)
+    activate(other, used, ratios)
     merged = predict(other)
-    assert torch.equal(ours[0], strong[0])
+    assert_close(ours[0], strong[0])
     assert_close(ours[1], merged[1])
     assert not torch.allclose(strong[1], merged[1], rtol=1e-3)
     return notes
@@ -139,55 +138,6 @@ def test_parts_of_a_fused_weight_equal_merged_weights(kind: Any, parts: str) -> 
     used = [(Network("dog", unet_multiplier=0.8), PARTS[parts])]
     with host(used, kind) as engine:
         assert assert_equals_merged(engine, used, 0.3) == []
-
-
-def test_a_function_that_is_more_than_an_order_is_left_alone_and_named() -> None:
-    change = lora(OUT, (WIDTH, WIDTH), 1, function=lambda weight: weight.abs())
-    with host([(Network("dog"), [change])]) as engine:
-        (network,), notes = active_networks(engine, {})
-    assert network.parts["unet"].deltas == {}
-    assert notes == [
-        "dog: 1 layers of kind LoRA with a function of the host's cannot be weakened yet and stay as they are"
-    ]
-
-
-def named(name: str, *shapes: tuple[int, ...], key: str = OUT) -> Change:
-    return Change(key, (name, tuple(torch.ones(shape) for shape in shapes)))
-
-
-SKIPPED = {
-    "full": named("diff", (WIDTH, WIDTH)),
-    "DoRA": changed(lora(OUT, (WIDTH, WIDTH), 1), dora=torch.ones(WIDTH, 1)),
-    "LoHa": named("loha", *[(WIDTH, WIDTH)] * 2),
-    "LoKr": named("lokr", (2, 2), (3, 3)),
-    "GLoRA": named("glora", *[(WIDTH, WIDTH)] * 4),
-    "boft": named("boft", (WIDTH, WIDTH)),
-    "bias": named("diff", (WIDTH,), key="diffusion_model.out.bias"),
-    "LoRA on GroupNorm": lora("diffusion_model.norm.weight", (WIDTH, 1), 1),
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "skipped"),
-    [
-        (kind, skipped)
-        for kind in KINDS
-        for skipped in SKIPPED
-        if (kind, skipped) != ("Forge Classic", "DoRA")
-    ],
-)
-def test_what_cannot_be_weakened_is_named_and_the_rest_is_weakened(kind: Any, skipped: str) -> None:
-    used = [(Network("dog"), [lora(CONV, (WIDTH, WIDTH, 3, 3), 1), SKIPPED[skipped]])]
-    with host(used, kind) as engine:  # which does not merge these kinds: both sides lack them
-        notes = assert_equals_merged(engine, used, 0.3)
-    assert notes == [f"dog: 1 layers of kind {skipped} cannot be weakened yet and stay as they are"]
-
-
-def test_layers_of_one_kind_are_counted_together() -> None:
-    changes = [named("lokr", (2, 2), (3, 3), key=key) for key in (OUT, CONV, POINT)]
-    with host([(Network("dog"), changes)]) as engine:
-        _, notes = active_networks(engine, {})
-    assert notes == ["dog: 3 layers of kind LoKr cannot be weakened yet and stay as they are"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
