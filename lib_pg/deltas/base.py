@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,13 @@ class Delta(ABC):
             strength: the multiplier; any finite number.
         """
 
+    def on(self, device: torch.device) -> Delta:
+        """Return the same delta with all its tensors on `device`, in the types they have."""
+        assert is_dataclass(self) and not isinstance(self, type)
+        return replace(
+            self, **{field.name: _moved(getattr(self, field.name), device) for field in fields(self)}
+        )
+
     def fitted(self, shape: tuple[int, ...]) -> Delta:
         """Return the same delta for a live layer whose weight has `shape`.
 
@@ -50,6 +57,14 @@ class Delta(ABC):
             ShapeError: it is for a weight of another shape.
         """
         return self
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, tuple):
+        return tuple(_moved(each, device) for each in value)
+    return value.on(device) if isinstance(value, Delta) else value
 
 
 class Additive(Delta):
@@ -101,8 +116,8 @@ class Transform(ABC):
     # Whether the layer must read something else than its x.
     prepares = False
 
-    def prepare(self, x: Tensor, strong: float, weak: float) -> Tensor:
-        """Return what the layer reads instead of the weak rows' `x`."""
+    def prepare(self, x: Tensor, strong: float, weak: float, module: nn.Module) -> Tensor:
+        """Return what `module` reads instead of the weak rows' `x`."""
         return x
 
     @abstractmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib_pg.deltas.base import Additive
+from lib_pg.deltas.kind import (
+    FactorError,
+    Headers,
+    Kind,
+    Numbers,
+    Plan,
+    Tensors,
+    check_factor,
+    check_rank,
+    finite,
+)
+from lib_pg.deltas.shapes import misfit
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +82,16 @@ class LowRank(Additive):
         folded = core.float().permute(0, 2, 3, 1) @ self.down.float().flatten(1)
         return LowRank(folded.permute(0, 3, 1, 2).to(self.down.dtype).contiguous(), self.up, self.scale)
 
+    def fitted(self, shape: tuple[int, ...]) -> LowRank:
+        if self.weight_shape == shape:
+            return self
+        down = self.down.flatten(1) if self.down.shape[2:] == (1, 1) else self.down
+        if down.ndim == 2 and shape[2:] == (1, 1):
+            down = down[:, :, None, None]
+        if (self.up.shape[0], *down.shape[1:]) != shape:
+            raise misfit(self.weight_shape, shape)
+        return dataclasses.replace(self, down=down)
+
     def is_on(self, device: torch.device, dtype: torch.dtype) -> bool:
         return self.down.device == device and self.down.dtype == dtype
 
@@ -97,3 +121,84 @@ class LowRank(Additive):
         else:  # channels last: the channels of a pixel lie side by side, as the features of a linear layer
             pixels = output.permute(0, 2, 3, 1).view(-1, output.shape[1])
             pixels.addmm_(thin.permute(0, 2, 3, 1).reshape(-1, self.rank), self.up.t(), alpha=factor)
+
+
+def check_pair(headers: Headers, down: str = "down", up: str = "up", mid: str = "mid") -> Plan:
+    """Check a pair of factors, and a Tucker core between them where there is one.
+
+    Args:
+        headers: the layer's tensors by part.
+        down: part of (rank, in) or (rank, in, kernel height, kernel width).
+        up: part of (out, rank) or (out, rank, 1, 1).
+        mid: part of (rank, rank, kernel height, kernel width); the first factor has no kernel then.
+
+    Raises:
+        FactorError: one is missing, too large, of a wrong shape or of a wrong type.
+    """
+    for needed in (down, up):
+        if needed not in headers:
+            raise FactorError(f"has no {needed} factor")
+    parts = [part for part in (down, up, mid) if part in headers]
+    for part in parts:
+        check_factor(part, headers[part], dimensions=(2, 4))
+    first, second = headers[down].shape, headers[up].shape
+    rank = first[0]
+    check_rank(rank)
+    if second[1] != rank or any(size != 1 for size in second[2:]):
+        raise FactorError(
+            f"{up} {second} does not fit {down} {first}, expected {up} (out, {rank}) or (out, {rank}, 1, 1)"
+        )
+    nbytes = sum(headers[part].nbytes for part in parts)
+    if mid in headers:
+        core = headers[mid].shape
+        if len(core) != 4 or core[:2] != (rank, rank) or any(size != 1 for size in first[2:]):
+            raise FactorError(
+                f"{mid} {core} does not fit {down} {first}, "
+                f"expected {mid} ({rank}, {rank}, kernel height, kernel width) "
+                f"and {down} ({rank}, in) or ({rank}, in, 1, 1)"
+            )
+        nbytes += 4 * first[1] * math.prod(core[1:])
+
+    def build(tensors: Tensors, numbers: Numbers) -> LowRank:
+        low = LowRank(tensors[down], tensors[up].flatten(1), numbers.scale)
+        if mid not in tensors:
+            return low
+        folded = low.with_core(tensors[mid])
+        finite(f"product of {mid} and {down} factor", folded.down)
+        return folded
+
+    return Plan(build, nbytes, scaled=True, rank=rank, inputs=first[1])
+
+
+def _plan_embedding(headers: Headers) -> Plan:
+    """Check PEFT's pair for an embedding, whose weight (tokens, width) lies the other way round."""
+    for part in ("embedding_A", "embedding_B"):
+        if part not in headers:
+            raise FactorError(f"has no {part} factor")
+        check_factor(part, headers[part], dimensions=(2,))
+    (rank, _), (width, other) = headers["embedding_A"].shape, headers["embedding_B"].shape
+    check_rank(rank)
+    if rank != other:
+        raise FactorError(f"embedding_B {(width, other)} does not fit, expected (width, {rank})")
+
+    def build(tensors: Tensors, numbers: Numbers) -> LowRank:
+        first, second = tensors["embedding_A"], tensors["embedding_B"]
+        return LowRank(second.t().contiguous(), first.t().contiguous(), numbers.scale)
+
+    return Plan(build, sum(header.nbytes for header in headers.values()), scaled=True, rank=rank)
+
+
+LORA = Kind(
+    "LoRA",
+    {
+        "down": r"\.lora_down\.weight|\.lora_A(?:\.[^.]+)?\.weight|\.lora(?:_linear_layer)?\.down\.weight",
+        "up": r"\.lora_up\.weight|\.lora_B(?:\.[^.]+)?\.weight|\.lora(?:_linear_layer)?\.up\.weight",
+        "mid": r"\.lora_mid\.weight",
+    },
+    check_pair,
+)
+EMBEDDING_LORA = Kind(
+    "LoRA",
+    {f"embedding_{letter}": rf"\.lora_embedding_{letter}(?:\.[^.]+)?" for letter in "AB"},
+    _plan_embedding,
+)

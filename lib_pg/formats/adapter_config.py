@@ -1,7 +1,8 @@
-"""Alphas that diffusers keeps beside the tensors, as PEFT's LoraConfig in the file's metadata.
+"""Alphas that are kept beside the tensors: PEFT's config in the file's metadata, or in the file next to it.
 
-The JSON is one flat object: `unet.lora_alpha`, `unet.alpha_pattern` (alpha by module), `unet.use_rslora`, the
-same for `text_encoder.` and `text_encoder_2.`, or without prefix where one model was saved alone.
+diffusers writes metadata, one flat JSON object: `unet.lora_alpha`, `unet.alpha_pattern` (alpha by module),
+`unet.use_rslora`, the same for `text_encoder.` and `text_encoder_2.`, or without prefix where one model was
+saved alone. PEFT's own `save_pretrained` writes `adapter_config.json` beside `adapter_model.safetensors`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from lib_pg.deltas.limits import NUMBER_MAX
 from lib_pg.formats.errors import NetworkError, printable
-from lib_pg.formats.limits import ADAPTER_METADATA_LENGTH_MAX, ALPHA_MAX
+from lib_pg.formats.limits import ADAPTER_METADATA_LENGTH_MAX
 
+# What PEFT calls the two files of a network.
+ADAPTER_NAME = "adapter_model.safetensors"
+CONFIG_NAME = "adapter_config.json"
 METADATA_KEY = "lora_adapter_metadata"
 PREFIXES = {"unet": "unet.", "te1": "text_encoder.", "te2": "text_encoder_2."}
 TEXT_ROOT = "text_model."
@@ -31,35 +37,50 @@ class AdapterConfig:
         alpha: numerator of the scale, unless the pattern names another; None where the file has none.
         pattern: precedence and alpha by module path, or by the dotted end of one; '^' in front means only the
             whole path.
+        rank: denominator of layers whose factors have none (LoKr of whole matrices), unless a pattern names
+            another.
+        rank_pattern: as `pattern`.
         root_stabilised: the scale is alpha / sqrt(rank) (rsLoRA) instead of alpha / rank.
     """
 
     alpha: float | None
     pattern: Mapping[str, tuple[int, float]]
+    rank: float | None
+    rank_pattern: Mapping[str, tuple[int, float]]
     root_stabilised: bool
 
-    def scale(self, dotted: str, rank: int) -> float:
-        """Return the scale of the layer at path `dotted`; 1 where no alpha is known."""
-        alpha = self._alpha_of(dotted)
-        if alpha is None:
+    def scale(self, dotted: str, rank: int | None) -> float:
+        """Return the scale of the layer at path `dotted`; 1 where no alpha or no rank is known.
+
+        Args:
+            rank: its factors' own; None where they have none.
+        """
+        alpha = _of(dotted, self.pattern, self.alpha)
+        divisor = rank or _of(dotted, self.rank_pattern, self.rank)
+        if alpha is None or not divisor or divisor < 0:
             return 1.0
-        return alpha / (math.sqrt(rank) if self.root_stabilised else rank)
-
-    def _alpha_of(self, dotted: str) -> float | None:
-        path = dotted.removeprefix(TEXT_ROOT)
-        words = path.split(".")
-        ends = [".".join(words[start:]) for start in range(len(words))]
-        hits = [self.pattern[end] for end in (*ends, f"^{path}") if end in self.pattern]
-        return min(hits)[1] if hits else self.alpha
+        return alpha / (math.sqrt(divisor) if self.root_stabilised else divisor)
 
 
-def read_adapter_configs(name: str, metadata: Mapping[str, str]) -> dict[str, AdapterConfig]:
-    """Return the settings by component; empty where the file has none.
+def _of(dotted: str, pattern: Mapping[str, tuple[int, float]], default: float | None) -> float | None:
+    path = dotted.removeprefix(TEXT_ROOT)
+    words = path.split(".")
+    ends = [".".join(words[start:]) for start in range(len(words))]
+    hits = [pattern[end] for end in (*ends, f"^{path}") if end in pattern]
+    return min(hits)[1] if hits else default
+
+
+def read_adapter_configs(name: str, metadata: Mapping[str, str], path: Path) -> dict[str, AdapterConfig]:
+    """Return the settings by component; empty where there are none.
+
+    Args:
+        metadata: the network file's own.
+        path: the network file, for the config next to it.
 
     Raises:
-        NetworkError: the metadata is too long, no JSON object, or has settings of a wrong type or range.
+        NetworkError: the settings are too long, no JSON object, or have a wrong type or range.
     """
-    text = metadata.get(METADATA_KEY)
+    text = metadata.get(METADATA_KEY) or _beside(name, path)
     if not text:
         return {}
     values = _parsed(name, text)
@@ -69,9 +90,21 @@ def read_adapter_configs(name: str, metadata: Mapping[str, str]) -> dict[str, Ad
     }
 
 
+def _beside(name: str, path: Path) -> str:
+    """Return the text of PEFT's config beside PEFT's network file; empty where there is none."""
+    config = path.with_name(CONFIG_NAME)
+    if path.name != ADAPTER_NAME or not config.is_file():
+        return ""
+    try:
+        with config.open(encoding="utf-8") as file:
+            return file.read(ADAPTER_METADATA_LENGTH_MAX + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _error(name, f"in {CONFIG_NAME} cannot be read ({type(error).__name__})") from error
+
+
 def _parsed(name: str, text: str) -> dict[str, Any]:
     if len(text) > ADAPTER_METADATA_LENGTH_MAX:
-        problem = f"has {len(text)} characters, at most {ADAPTER_METADATA_LENGTH_MAX} are allowed"
+        problem = f"has more than {ADAPTER_METADATA_LENGTH_MAX} characters"
         raise _error(name, problem)
     try:
         # Integers as floats: a number of a million digits must not cost a second.
@@ -84,22 +117,35 @@ def _parsed(name: str, text: str) -> dict[str, Any]:
 
 
 def _config(name: str, values: Mapping[str, Any], prefix: str) -> AdapterConfig:
-    alpha = values.get(f"{prefix}lora_alpha")
-    pattern = values.get(f"{prefix}alpha_pattern") or {}
-    if not isinstance(pattern, dict):
-        raise _error(name, f"has an alpha_pattern of type {type(pattern).__name__}, expected an object")
-    alphas = {_path(name, key): _alpha(name, value) for key, value in pattern.items()}
+    alpha = values.get(f"{prefix}lora_alpha", values.get(f"{prefix}alpha"))
+    rank = values.get(f"{prefix}r")
     return AdapterConfig(
-        alpha=None if alpha is None else _alpha(name, alpha),
-        pattern={path: (place, value) for place, (path, value) in enumerate(alphas.items())},
+        alpha=None if alpha is None else _number(name, "alpha", alpha),
+        pattern=_pattern(name, "alpha", values.get(f"{prefix}alpha_pattern")),
+        rank=None if rank is None else _number(name, "rank", rank),
+        rank_pattern=_pattern(name, "rank", values.get(f"{prefix}rank_pattern")),
         root_stabilised=values.get(f"{prefix}use_rslora") is True,
     )
 
 
-def _alpha(name: str, value: object) -> float:
-    if not isinstance(value, float) or not abs(value) <= ALPHA_MAX:
+def _pattern(name: str, what: str, pattern: object) -> dict[str, tuple[int, float]]:
+    pattern = pattern or {}
+    if not isinstance(pattern, dict):
+        raise _error(
+            name, f"has {_article(what)}_pattern of type {type(pattern).__name__}, expected an object"
+        )
+    numbers = {_path(name, key): _number(name, what, value) for key, value in pattern.items()}
+    return {path: (place, value) for place, (path, value) in enumerate(numbers.items())}
+
+
+def _article(what: str) -> str:
+    return f"an {what}" if what == "alpha" else f"a {what}"
+
+
+def _number(name: str, what: str, value: object) -> float:
+    if not isinstance(value, float) or not abs(value) <= NUMBER_MAX:
         given = printable(str(value))
-        raise _error(name, f"has alpha {given}, expected a number from -{ALPHA_MAX:g} to {ALPHA_MAX:g}")
+        raise _error(name, f"has {what} {given}, expected a number from -{NUMBER_MAX:g} to {NUMBER_MAX:g}")
     return value
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lib_pg.deltas.kind import Header
 from lib_pg.formats.errors import NetworkError, printable
 from lib_pg.formats.limits import HEADER_BYTES_MAX, KEY_LENGTH_MAX, TENSORS_MAX
 
@@ -24,35 +25,29 @@ LOOKALIKES = {
 }
 
 
-@dataclass(frozen=True)
-class TensorInfo:
-    """What the header says of one tensor; `dtype` as safetensors spells it, such as 'F16'."""
-
-    key: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
 @dataclass(frozen=True, eq=False)
 class Container:
     """An open file.
 
     Attributes:
-        name: the file's stem, what the user calls it.
+        name: what the user calls it.
         tensors: the header, by key.
         metadata: the header's free text.
         load: returns the tensor of a key, in memory of its own.
     """
 
     name: str
-    tensors: Mapping[str, TensorInfo]
+    tensors: Mapping[str, Header]
     metadata: Mapping[str, str]
     load: Callable[[str], Tensor]
 
 
 @contextmanager
-def open_container(path: Path) -> Iterator[Container]:
+def open_container(path: Path, name: str) -> Iterator[Container]:
     """Open a safetensors file; no tensor is read until `load` is called.
+
+    Args:
+        name: what the user calls it.
 
     Raises:
         NetworkError: the file is missing, unreadable, beyond a limit, or no valid safetensors file.
@@ -60,10 +55,10 @@ def open_container(path: Path) -> Iterator[Container]:
     _check_length(path)
     try:
         with safe_open(str(path), framework="pt", device="cpu") as handle:
-            tensors = _header(path.stem, handle)
+            tensors = _header(name, handle)
             # A copy, because the tensor lies in the mapped file, which may be replaced at any time.
             yield Container(
-                path.stem, tensors, handle.metadata() or {}, lambda key: handle.get_tensor(key).clone()
+                name, tensors, handle.metadata() or {}, lambda key: handle.get_tensor(key).clone()
             )
     except SafetensorError as error:
         problem = f"is not a valid safetensors file ({printable(str(error))})"
@@ -108,7 +103,7 @@ def _unreadable(path: Path, error: OSError) -> NetworkError:
     )
 
 
-def _header(name: str, handle: Any) -> dict[str, TensorInfo]:
+def _header(name: str, handle: Any) -> dict[str, Header]:
     keys = handle.keys()
     if len(keys) > TENSORS_MAX:
         problem = f"has {len(keys)} tensors, at most {TENSORS_MAX} are allowed"
@@ -119,5 +114,5 @@ def _header(name: str, handle: Any) -> dict[str, TensorInfo]:
             problem = f"a tensor's name has {len(key)} characters, at most {KEY_LENGTH_MAX} are allowed"
             raise NetworkError(name, problem, AGAIN)
         view = handle.get_slice(key)
-        tensors[key] = TensorInfo(key, tuple(view.get_shape()), str(view.get_dtype()))
+        tensors[key] = Header(key, tuple(view.get_shape()), str(view.get_dtype()))
     return tensors

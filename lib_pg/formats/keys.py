@@ -10,35 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-FACTORS = ("down", "up", "mid", "alpha")
-DORA = "DoRA"
-SCALAR = "LyCORIS with a learned scalar"
-BIAS = "bias"
-UNRECOGNISED = "unrecognised"
-# Kinds that change what the low-rank factors of the same layer mean.
-SPOILING = frozenset({DORA, SCALAR})
+from lib_pg.formats.kinds import ENDINGS
 
-_ENDINGS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (part, re.compile(rf"(?:{pattern})$"))
-    for part, pattern in (
-        ("down", r"\.lora_down\.weight|\.lora_A(?:\.[^.]+)?\.weight|\.lora(?:_linear_layer)?\.down\.weight"),
-        ("up", r"\.lora_up\.weight|\.lora_B(?:\.[^.]+)?\.weight|\.lora(?:_linear_layer)?\.up\.weight"),
-        ("mid", r"\.lora_mid\.weight"),
-        ("alpha", r"(?:\.lora)?\.alpha"),
-        ("LoHa", r"\.hada_[wt]\w*"),
-        ("LoKr", r"\.lokr_[wt]\w*"),
-        (DORA, r"\.dora_scale|\.lora_magnitude_vector(?:\.[^.]+)*"),
-        (SCALAR, r"\.scalar"),
-        ("full", r"\.diff|\.set_weight"),
-        (BIAS, r"\.diff_b|\.set_bias|\.lora_(?:[AB](?:\.[^.]+)?|up|down)\.bias"),
-        ("norm", r"\.[wb]_norm"),
-        ("BOFT", r"\.boft_\w+(?:\.[^.]+)*"),
-        ("OFT", r"\.oft_\w+(?:\.[^.]+)*|\.rescale"),
-        ("GLoRA", r"\.(?:a1|a2|b1|b2|bm1|bm2|c1|c2)\.weight"),
-        ("IA3", r"\.on_input|\.ia3_l(?:\.[^.]+)*"),
-        ("embedding", r"\.lora_embedding_[AB](?:\.[^.]+)*|\.(?:string_to_param\.)?(?:emb_params|\*)"),
-    )
-)
+UNRECOGNISED = "unrecognised"
+# The end of (IA)3's name is that of every weight: it counts in network files' own naming alone.
+_PLAIN_WEIGHT = "ia3_weight"
+
 # Attention processors of diffusers up to 0.16: `...attn1.processor.to_out_lora.down.weight`.
 _OLD_ENDING = re.compile(r"_lora(?:\.(down|up)\.weight|\.(alpha))$")
 _OLD_NAMES = {
@@ -84,7 +61,7 @@ class ParsedKey:
     Attributes:
         layer: the layer it belongs to.
         dotted: the layer's path as the file spells it, without prefixes.
-        part: one of `FACTORS`, or else the name of a kind of network other than low-rank.
+        part: one of a kind's parts, a number's name, a kind that is not read, or `UNRECOGNISED`.
     """
 
     layer: LayerKey
@@ -98,8 +75,8 @@ def parse_key(key: str) -> ParsedKey:
     if key.startswith("bundle_emb."):
         return ParsedKey(LayerKey(component, key), key, "embedding")
     dotted, part = _without_ending(component, path)
-    if part == UNRECOGNISED and key.startswith(tuple(_FLAT_PREFIXES)) and path.endswith(".weight"):
-        dotted, part = path[: -len(".weight")], "IA3"
+    if part == _PLAIN_WEIGHT and not key.startswith(tuple(_FLAT_PREFIXES)):
+        dotted, part = path, UNRECOGNISED
     return ParsedKey(LayerKey(component, flat_name(component, dotted)), dotted, part)
 
 
@@ -142,7 +119,7 @@ def _without_ending(component: str, path: str) -> tuple[str, str]:
         parent, _, name = path[: old.start()].rpartition(".")
         name = _OLD_NAMES.get(component, {}).get(name, name)
         return f"{parent}.{name}".lstrip("."), old[1] or old[2]
-    for part, pattern in _ENDINGS:
+    for part, pattern in ENDINGS:
         found = pattern.search(path)
         if found:
             return path[: found.start()], part

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lib_pg.deltas import LowRank
+from lib_pg.deltas import Delta
+from lib_pg.deltas.base import ShapeError
 from lib_pg.formats.container import AGAIN
 from lib_pg.formats.errors import NetworkError, counted, listed, printable
 from lib_pg.formats.family import UNKNOWN, family_of_widths
@@ -24,13 +25,13 @@ class Match:
 
     Attributes:
         name: the network's name.
-        deltas: dW by live layer, for each component that was given; empty where the network leaves it alone.
+        deltas: by live layer, for each component that was given; empty where the network leaves it alone.
         unmatched: the file's layers that fit nothing, each with its reason.
-        unsupported: number of layers by kind of network that cannot be scaled.
+        unsupported: number of layers by kind of tensor that is not read.
     """
 
     name: str
-    deltas: Mapping[str, Mapping[nn.Module, LowRank]]
+    deltas: Mapping[str, Mapping[nn.Module, Delta]]
     unmatched: tuple[str, ...]
     unsupported: Mapping[str, int]
 
@@ -42,13 +43,13 @@ class Match:
         if self.unmatched:
             clauses.append(f"{counted(len(self.unmatched), 'layer')} left out: {listed(self.unmatched)}")
         for kind, count in self.unsupported.items():
-            why = "unknown names" if kind == UNRECOGNISED else "this kind cannot be scaled yet"
+            why = "unknown names" if kind == UNRECOGNISED else "tensors of this kind are not read"
             clauses.append(f"{counted(count, f'{kind} layer')} left out: {why}")
         return "; ".join(clauses) + "."
 
 
 def match(network: NetworkFile, models: Mapping[str, nn.Module]) -> Match:
-    """Find the live layer of each layer in a network, reshaping linear and 1 x 1 factors to the layer's kind.
+    """Find the live layer of each layer in a network, whose deltas are given the shape of its weight.
 
     Args:
         network: what `read_network` returned.
@@ -60,7 +61,7 @@ def match(network: NetworkFile, models: Mapping[str, nn.Module]) -> Match:
             layers are one.
     """
     indexes = {component: _index(component, model) for component, model in models.items()}
-    deltas: dict[str, dict[nn.Module, LowRank]] = {component: {} for component in models}
+    deltas: dict[str, dict[nn.Module, Delta]] = {component: {} for component in models}
     unmatched = []
     taken: dict[nn.Module, LayerKey] = {}
     for key, delta in network.layers.items():
@@ -101,31 +102,23 @@ def _called(component: str) -> str:
     return COMPONENTS.get(component, component)
 
 
-def _fitted(delta: LowRank, module: nn.Module) -> LowRank | str:
+def _fitted(delta: Delta, module: nn.Module) -> Delta | str:
     """Return the delta in the shape of the module's weight, or the reason why it does not fit."""
     shape = _weight_shape(module)
-    if isinstance(shape, str):
-        return shape
-    down = delta.down
-    if len(shape) == 4 and down.ndim == 2:
-        down = down[:, :, None, None]
-    elif len(shape) == 2 and down.shape[2:] == (1, 1):
-        down = down.flatten(1)
-    if (delta.up.shape[0], *down.shape[1:]) != shape:
-        return f"its shape is {delta.weight_shape}, the model's layer has {shape}"
-    return delta if down is delta.down else LowRank(down, delta.up, delta.scale)
+    if shape is None:
+        return f"the model's layer is a {type(module).__name__}, which has no weight"
+    try:
+        return delta.fitted(shape)
+    except ShapeError as error:
+        return str(error)
 
 
-def _weight_shape(module: nn.Module) -> tuple[int, ...] | str:
-    """Return the shape of the weight, quantised or not, or why it takes no delta."""
+def _weight_shape(module: nn.Module) -> tuple[int, ...] | None:
+    """Return the shape of the weight, quantised or not."""
     if isinstance(module, nn.Linear):
         return (module.out_features, module.in_features)
-    if not isinstance(module, nn.Conv2d):
-        return f"the model's layer is a {type(module).__name__}, expected a linear layer or a convolution"
-    if module.groups != 1:
-        return f"the model's convolution has {module.groups} groups, expected 1"
-    height, width = module.kernel_size
-    return (module.out_channels, module.in_channels, height, width)
+    weight = module._parameters.get("weight")
+    return None if weight is None else tuple(weight.shape)
 
 
 def _no_fit(network: NetworkFile, unet: Mapping[str, nn.Module], first: str) -> NetworkError:

@@ -1,4 +1,4 @@
-"""A network file as low-rank deltas by layer name, before any model is known."""
+"""A network file as deltas by layer name, before any model is known."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib_pg.deltas import LowRank
-from lib_pg.formats.adapter_config import read_adapter_configs
-from lib_pg.formats.container import AGAIN, Container, TensorInfo, open_container
+from lib_pg.deltas import Delta
+from lib_pg.deltas.kind import FactorError, Header
+from lib_pg.formats.adapter_config import ADAPTER_NAME, read_adapter_configs
+from lib_pg.formats.container import AGAIN, Container, open_container
 from lib_pg.formats.errors import NetworkError, counted, listed, printable
-from lib_pg.formats.factors import FactorError, Factors, check_factors, load_factors
 from lib_pg.formats.family import guess_family
-from lib_pg.formats.keys import BIAS, FACTORS, SPOILING, UNRECOGNISED, LayerKey, parse_key
+from lib_pg.formats.keys import UNRECOGNISED, LayerKey, parse_key
+from lib_pg.formats.kinds import UNSUPPORTED
+from lib_pg.formats.layers import Checked, check_layer, load_layer
 from lib_pg.formats.limits import FACTOR_BYTES_MAX
 
 
@@ -22,16 +24,15 @@ class NetworkFile:
     """A network as its file has it.
 
     Attributes:
-        name: the file's stem, what the user calls it.
-        layers: dW of each layer the file adapts by low-rank factors.
+        name: what the user calls it: the file's stem, or the folder's name where PEFT names the file.
+        layers: what each layer is changed by.
         metadata: the file's own free text.
-        unsupported: layers by kind of network that cannot be scaled, such as 'LoKr', none of them in `layers`
-            unless only their bias is meant.
+        unsupported: layers by kind of tensor that is not read, such as 'embedding'.
         family: what the network seems to be for: 'SD 1.x', 'SD 2.x', 'SDXL', 'SD3', 'Flux' or 'unknown'.
     """
 
     name: str
-    layers: Mapping[LayerKey, LowRank]
+    layers: Mapping[LayerKey, Delta]
     metadata: Mapping[str, str]
     unsupported: Mapping[str, tuple[LayerKey, ...]]
     family: str
@@ -43,26 +44,36 @@ class NetworkFile:
 
 
 def read_network(path: str | os.PathLike[str]) -> NetworkFile:
-    """Read a LoRA file (kohya, PEFT or diffusers naming) into memory of its own.
+    """Read a network file (kohya, LyCORIS, PEFT or diffusers naming) into memory of its own.
 
     Every shape is checked before a tensor is read.
 
+    Args:
+        path: a .safetensors file, or a folder that PEFT's `save_pretrained` made.
+
     Raises:
-        NetworkError: the file cannot be read, is damaged or hostile, or holds nothing that can be scaled.
+        NetworkError: the file cannot be read, is damaged or hostile, or holds nothing that can be weakened.
     """
-    with open_container(Path(path)) as container:
+    path = _file_of(Path(path))
+    name = path.parent.resolve().name if path.name == ADAPTER_NAME else path.stem
+    with open_container(path, name) as container:
         drafts = _drafts(container)
-        factors = _checked(container.name, drafts)
+        layers = _checked(container.name, drafts)
         unsupported = _unsupported(drafts)
-        if not factors:
-            raise _nothing_to_scale(container, unsupported)
+        if not layers:
+            raise _nothing_to_weaken(container, unsupported)
         return NetworkFile(
             name=container.name,
-            layers=_loaded(container, drafts, factors),
+            layers=_loaded(container, drafts, layers, path),
             metadata=container.metadata,
             unsupported=unsupported,
-            family=guess_family(_widths(drafts), container.metadata),
+            family=guess_family(_widths(drafts, layers), container.metadata),
         )
+
+
+def _file_of(path: Path) -> Path:
+    inside = path / ADAPTER_NAME
+    return inside if os.path.isfile(inside) else path  # the method raises where a name is too long
 
 
 @dataclass
@@ -70,83 +81,79 @@ class _Draft:
     """What a file says of one layer, while it is being read."""
 
     dotted: str
-    parts: dict[str, TensorInfo] = field(default_factory=dict)
-    kinds: set[str] = field(default_factory=set)
-
-    @property
-    def low_rank(self) -> bool:
-        """Whether there are factors to use: an alpha alone adds nothing, and other kinds have one as well."""
-        return not self.parts.keys() <= {"alpha"} and not self.kinds & SPOILING
+    parts: dict[str, Header] = field(default_factory=dict)
+    unsupported: set[str] = field(default_factory=set)
 
 
 def _drafts(container: Container) -> dict[LayerKey, _Draft]:
     drafts: dict[LayerKey, _Draft] = {}
-    for key, info in container.tensors.items():
+    for key, header in container.tensors.items():
         parsed = parse_key(key)
         draft = drafts.setdefault(parsed.layer, _Draft(parsed.dotted))
-        if parsed.part not in FACTORS:
-            draft.kinds.add(parsed.part)
+        if parsed.part in UNSUPPORTED or parsed.part == UNRECOGNISED:
+            draft.unsupported.add(parsed.part)
         elif parsed.part in draft.parts:
             both = f"{printable(draft.parts[parsed.part].key)} and {printable(key)}"
             raise NetworkError(container.name, f"names the same tensor twice, as {both}", AGAIN)
         else:
-            draft.parts[parsed.part] = info
+            draft.parts[parsed.part] = header
     return drafts
 
 
-def _checked(name: str, drafts: Mapping[LayerKey, _Draft]) -> dict[LayerKey, Factors]:
-    factors = {}
+def _checked(name: str, drafts: Mapping[LayerKey, _Draft]) -> dict[LayerKey, Checked]:
+    layers = {}
     for layer, draft in drafts.items():
-        if draft.low_rank:
-            try:
-                factors[layer] = check_factors(draft.parts)
-            except FactorError as error:
-                raise _in_layer(name, layer, error) from error
-    nbytes = sum(each.nbytes for each in factors.values())
+        try:
+            checked = check_layer(draft.parts)
+        except FactorError as error:
+            raise _in_layer(name, layer, error) from error
+        if checked is not None:
+            layers[layer] = checked
+    nbytes = sum(each.nbytes for each in layers.values())
     if nbytes > FACTOR_BYTES_MAX:
         problem = f"its factors need {nbytes} bytes of memory, at most {FACTOR_BYTES_MAX} are allowed"
         raise NetworkError(name, problem, "choose a network of lower rank")
-    return factors
+    return layers
 
 
 def _loaded(
-    container: Container, drafts: Mapping[LayerKey, _Draft], factors: Mapping[LayerKey, Factors]
-) -> dict[LayerKey, LowRank]:
-    configs = read_adapter_configs(container.name, container.metadata)
-    layers = {}
-    for layer, each in factors.items():
+    container: Container, drafts: Mapping[LayerKey, _Draft], layers: Mapping[LayerKey, Checked], path: Path
+) -> dict[LayerKey, Delta]:
+    configs = read_adapter_configs(container.name, container.metadata, path)
+    deltas = {}
+    for layer, checked in layers.items():
         config = configs.get(layer.component)
-        scale = config.scale(drafts[layer].dotted, each.rank) if config else 1.0
+        scale = config.scale(drafts[layer].dotted, checked.rank) if config and checked.scaled else 1.0
         try:
-            layers[layer] = load_factors(each, container.load, scale)
+            deltas[layer] = load_layer(checked, container.load, scale)
         except FactorError as error:
             raise _in_layer(container.name, layer, error) from error
-    return layers
+    return deltas
 
 
 def _unsupported(drafts: Mapping[LayerKey, _Draft]) -> dict[str, tuple[LayerKey, ...]]:
     kinds: dict[str, list[LayerKey]] = {}
     for layer, draft in drafts.items():
-        for kind in sorted(draft.kinds):
+        for kind in sorted(draft.unsupported):
             kinds.setdefault(kind, []).append(layer)
     return {kind: tuple(layers) for kind, layers in kinds.items()}
 
 
-def _nothing_to_scale(container: Container, unsupported: Mapping[str, tuple[LayerKey, ...]]) -> NetworkError:
+def _nothing_to_weaken(container: Container, unsupported: Mapping[str, tuple[LayerKey, ...]]) -> NetworkError:
     kinds = [kind for kind in unsupported if kind != UNRECOGNISED]
-    if len(kinds) > 1 and BIAS in kinds:  # comes along with many kinds, and is not what they are called
-        kinds.remove(BIAS)
     if kinds:
-        problem = f"{' and '.join(kinds)} networks cannot be scaled yet"
-        return NetworkError(container.name, problem, "choose a LoRA or LoCon file")
+        problem = f"holds only {' and '.join(kinds)} tensors, which are not read"
+        return NetworkError(container.name, problem, "choose a LoRA or LyCORIS file")
     names = listed(list(container.tensors)) or "none"
-    problem = f"holds {counted(len(container.tensors), 'tensor')} and no LoRA among them (names: {names})"
-    return NetworkError(container.name, problem, "choose a LoRA file; a checkpoint or VAE is none")
+    problem = f"holds {counted(len(container.tensors), 'tensor')} and no network among them (names: {names})"
+    return NetworkError(container.name, problem, "choose a LoRA or LyCORIS file; a checkpoint or VAE is none")
 
 
-def _widths(drafts: Mapping[LayerKey, _Draft]) -> dict[tuple[str, str], int | None]:
-    downs = {layer: draft.parts.get("down") for layer, draft in drafts.items()}
-    return {layer: down.shape[1] if down and len(down.shape) > 1 else None for layer, down in downs.items()}
+def _widths(
+    drafts: Mapping[LayerKey, _Draft], layers: Mapping[LayerKey, Checked]
+) -> dict[tuple[str, str], int | None]:
+    plans = {layer: layers[layer].plan if layer in layers else None for layer in drafts}
+    return {layer: plan.inputs if plan else None for layer, plan in plans.items()}
 
 
 def _in_layer(name: str, layer: LayerKey, error: FactorError) -> NetworkError:

@@ -62,7 +62,7 @@ class TwoSidedLayer(GuidanceHook):
             kept = []
             for rows in self._rows(len(x)):
                 kept.append(x[rows])
-                changed[rows] = transform.prepare(x[rows], *self._strengths())
+                changed[rows] = transform.prepare(x[rows], *self._strengths(), self._module)
         except Exception as error:
             self._state.fail(error)
             return None

@@ -55,7 +55,7 @@ BYTES: dict[str, tuple[bytes, str]] = {
     "zip": (b"PK\x03\x04" + bytes(99), "is a zip archive"),
     "web page": (b"<!DOCTYPE html><html></html>", "is a web page"),
     "LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid x", "is a Git LFS pointer"),
-    "no tensors": (raw({}), "holds 0 tensors and no LoRA"),
+    "no tensors": (raw({}), "holds 0 tensors and no network"),
 }
 
 
@@ -147,7 +147,7 @@ ADAPTERS = {
     "deep and closed": ('{"a":' * 100_000 + "1" + "}" * 100_000, "is not valid JSON"),
     "long": (
         " " * (limits.ADAPTER_METADATA_LENGTH_MAX + 1),
-        rf"at most {limits.ADAPTER_METADATA_LENGTH_MAX} are allowed",
+        rf"has more than {limits.ADAPTER_METADATA_LENGTH_MAX} characters",
     ),
     "alpha text": ('{"unet.lora_alpha": "8"}', "has alpha 8, expected a number from -65504 to 65504"),
     "alpha true": ('{"unet.lora_alpha": true}', "has alpha True"),

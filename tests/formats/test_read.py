@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from lib_pg.formats import NetworkError, match, read_network
+from lib_pg.formats import NetworkError, read_network
 from lib_pg.formats.keys import LayerKey, parse_key
-from tests.networks import random_factors, random_kohya_file, tiny_unet
+from tests.networks import random_factors
 
 LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 
@@ -144,58 +144,6 @@ def test_an_alpha_tensor_wins_over_metadata(tmp_path: Path) -> None:
     assert scales(tmp_path, [LAYER], {"unet.lora_alpha": 8}, **{LAYER: 1.0}) == [0.25]
 
 
-KINDS = {
-    "LoHa": ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1"),
-    "LoKr": ("lokr_w1", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
-    "full": ("diff",),
-    "bias": ("diff_b",),
-    "norm": ("w_norm", "b_norm"),
-    "OFT": ("oft_blocks", "oft_diag"),
-    "BOFT": ("boft_R", "boft_s"),
-    "GLoRA": ("a1.weight", "a2.weight", "b1.weight", "b2.weight"),
-    "IA3": ("weight", "on_input"),
-    "DoRA": ("lora_down.weight", "lora_up.weight", "dora_scale"),
-    "LyCORIS with a learned scalar": ("lora_down.weight", "lora_up.weight", "scalar"),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path, kind: str) -> None:
-    tensors = {f"lora_unet_a.{name}": torch.ones(2, 2) for name in KINDS[kind]}
-    path = written(tmp_path, tensors | {"lora_unet_a.alpha": torch.tensor(1.0)})
-    with pytest.raises(NetworkError, match=f"^cat: {kind} networks cannot be scaled yet; choose a LoRA"):
-        read_network(path)
-
-
-def test_a_bias_does_not_name_the_kind(tmp_path: Path) -> None:
-    tensors = {
-        "lora_unet_a.diff_b": torch.ones(2),
-        "lora_unet_a.lokr_w1": torch.ones(2, 2),
-        "x": torch.ones(1),
-    }
-    with pytest.raises(NetworkError, match=r"^cat: LoKr networks cannot be scaled yet"):
-        read_network(written(tmp_path, tensors))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_mixed_file_counts_the_other_kind(tmp_path: Path, kind: str) -> None:
-    unet, path = tiny_unet(), tmp_path / "cat.safetensors"
-    random_kohya_file(path, unet, only=lambda name: name == "conv_in")
-    tensors = {f"lora_unet_conv_out.{name}": torch.ones(2, 2) for name in KINDS[kind]}
-    save_file(tensors | lora("lora_unet_x") | load_file(path), path)
-    network = read_network(path)
-    assert network.unsupported == {kind: (LayerKey("unet", "conv_out"),)}
-    assert set(network.layers) == {("unet", "x"), ("unet", "conv_in")}
-    summary = match(network, {"unet": unet}).summary()
-    assert f"; 1 {kind} layer left out: this kind cannot be scaled yet." in summary
-
-
-def test_a_bias_beside_factors_leaves_them_usable(tmp_path: Path) -> None:
-    network = read_network(written(tmp_path, lora() | {"lora_unet_a.diff_b": torch.ones(4)}))
-    assert list(network.layers) == [("unet", "a")]
-    assert network.unsupported == {"bias": (LayerKey("unet", "a"),)}
-
-
 def test_unknown_names_are_counted(tmp_path: Path) -> None:
     network = read_network(
         written(tmp_path, lora() | {"foo.bar": torch.ones(1), "bundle_emb.x": torch.ones(1)})
@@ -216,7 +164,7 @@ def test_unknown_names_are_counted(tmp_path: Path) -> None:
 )
 def test_a_file_without_networks_is_refused(tmp_path: Path, keys: list[str]) -> None:
     with pytest.raises(
-        NetworkError, match=rf"holds {len(keys)} tensors? and no LoRA among them \(names: {keys[0]}"
+        NetworkError, match=rf"holds {len(keys)} tensors? and no network among them \(names: {keys[0]}"
     ):
         read_network(written(tmp_path, {key: torch.ones(1) for key in keys}))
 
@@ -248,9 +196,11 @@ PARSED = {
         "input_blocks_1_0_in_layers_2",
         "down",
     ),
-    "unet.a.lora_B.bias": ("unet", "a", "bias"),
-    "unet.a.lora_magnitude_vector": ("unet", "a", "DoRA"),
-    "lycoris_text_model_encoder_layers_0_mlp_fc1.lokr_w1": ("te1", "encoder_layers_0_mlp_fc1", "LoKr"),
+    "unet.a.lora_B.bias": ("unet", "a", "lora_bias"),
+    "unet.a.lora_magnitude_vector": ("unet", "a", "magnitude"),
+    "lora_unet_a.weight": ("unet", "a", "ia3_weight"),
+    "unet.a.weight": ("unet", "a_weight", "unrecognised"),
+    "lycoris_text_model_encoder_layers_0_mlp_fc1.lokr_w1": ("te1", "encoder_layers_0_mlp_fc1", "lokr_w1"),
     "": ("unet", "", "unrecognised"),
     ".": ("unet", "_", "unrecognised"),
 }

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib_pg.deltas import ActiveNetwork, Parameters
+from lib_pg.deltas import ActiveNetwork, Additive, Delta, Parameters
 from lib_pg.deltas.merge import merged, originals_of
 from lib_pg.formats import match, read_network
 from lib_pg.networks import Network
@@ -48,17 +48,17 @@ def load_network(
     own_ratio: float | None = None,
     warn: Warn = _log,
 ) -> Network:
-    """Read a LoRA file for a pipeline's models; nothing is changed yet.
+    """Read a network file for a pipeline's models; nothing is changed yet.
 
     Args:
         pipeline: a StableDiffusionPipeline or StableDiffusionXLPipeline, or one derived from their parts.
-        path: a .safetensors file in kohya, diffusers or PEFT naming.
+        path: a .safetensors file in kohya, LyCORIS, diffusers or PEFT naming.
         strength: the multiplier at which it will be installed.
         own_ratio: omega in [0, 1] for this network alone; None follows the settings.
         warn: is told which parts of the file fit nothing.
 
     Raises:
-        NetworkError: the file is damaged, of a kind that cannot be weakened, or made for another model.
+        NetworkError: the file is damaged, holds no network, or is made for another model.
     """
     models = models_of(pipeline)
     file = read_network(path)
@@ -68,10 +68,17 @@ def load_network(
     parts = {}
     for component, deltas in matched.deltas.items():
         weight = next(models[component].parameters())
-        there = {module: delta.to(weight.device, weight.dtype) for module, delta in deltas.items()}
+        there = {module: _placed(delta, weight) for module, delta in deltas.items()}
         if there:
             parts[component] = ActiveNetwork(file.name, there, strength)
     return Network(file.name, parts, own_ratio, file.metadata)
+
+
+def _placed(delta: Delta, weight: Tensor) -> Delta:
+    """Return a delta on a model's device; cheap ones are multiplied with, and have the model's type."""
+    if isinstance(delta, Additive):
+        return delta.to(weight.device, weight.dtype)
+    return delta.on(weight.device)
 
 
 def models_of(pipeline: Any) -> dict[str, nn.Module]:

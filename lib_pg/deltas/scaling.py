@@ -1,0 +1,68 @@
+"""Rows or columns of a weight scaled by a vector, undone and done again on the weak rows."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from lib_pg.deltas.base import Transform
+from lib_pg.deltas.low_rank import LowRank
+
+# What is divided by must not be nearer to zero: a merge's rounding would grow twentyfold.
+_NEAR_ZERO = 0.05
+
+
+def is_safe(change: Tensor, strength: float) -> bool:
+    """Say whether scaling by 1 + strength * change can be undone without losing precision."""
+    return bool((1 + strength * change).abs().min() >= _NEAR_ZERO)
+
+
+class ScaledTransform(Transform):
+    """W_j = W (1 + j change) along one axis, and whatever more `rest` is of W_k.
+
+    Attributes:
+        change: (out,) or (in,), float32.
+        prepares: whether the axis is the inputs'.
+        scales_bias: whether the bias is scaled with its row.
+    """
+
+    def __init__(self, change: Tensor, by_input: bool, scales_bias: bool = False) -> None:
+        self.change = change
+        self.prepares = by_input
+        self.scales_bias = scales_bias
+        self._known = lru_cache(maxsize=1)(self._factors)  # omega changes once a step at most
+
+    def ratio(self, strong: float, weak: float) -> Tensor:
+        """Return what the axis is scaled with on the weak rows."""
+        return (1 + weak * self.change) / (1 + strong * self.change)
+
+    @abstractmethod
+    def rest(self, strong: float, weak: float) -> LowRank | None:
+        """Return what else the weak weight has."""
+
+    def prepare(self, x: Tensor, strong: float, weak: float, module: nn.Module) -> Tensor:
+        ratio, _ = self._known(strong, weak, x.dtype)
+        return x * _along(ratio, module)
+
+    def finish(self, output: Tensor, x: Tensor, module: nn.Module, strong: float, weak: float) -> None:
+        ratio, rest = self._known(strong, weak, output.dtype)
+        if not self.prepares:
+            bias = module._parameters.get("bias")
+            along = _along(ratio, module)
+            if bias is None or self.scales_bias:
+                output.mul_(along)
+            else:
+                torch.addcmul(_along(bias * (1 - ratio), module), output, along, out=output)
+        if rest is not None:
+            rest.add_to(output, x, module, 1.0)
+
+    def _factors(self, strong: float, weak: float, dtype: torch.dtype) -> tuple[Tensor, LowRank | None]:
+        return self.ratio(strong, weak).to(dtype), self.rest(strong, weak)
+
+
+def _along(values: Tensor, module: nn.Module) -> Tensor:
+    """Return a vector that broadcasts over a layer's features: a picture's channels come second."""
+    return values[:, None, None] if isinstance(module, nn.Conv2d) else values
