@@ -96,10 +96,7 @@ def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
     for network in networks:
         if not network.parts:
             fixed.append(1.0)
-            notes.append(
-                f"nothing of {network.name} can be weakened here; it may be made for another model, "
-                "or hold only kinds of layers that cannot be weakened yet"
-            )
+            notes.append(f"nothing of {network.name} can be weakened here; it may be made for another model")
         elif network.has_own_strength:
             fixed.append(1.0)  # not read
         elif network.own_ratio is not None:

@@ -64,25 +64,30 @@ def strided() -> nn.Module:
     return nn.Conv2d(6, 8, 3, padding=1, stride=2)
 
 
+def lycoris_network(
+    kind: Callable[..., nn.Module], layer: nn.Module, **options: object
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return a random network's tensors as LyCORIS saves them, and what it makes of the layer."""
+    module = kind("x", layer, 1.0, **options)
+    _fill(module)
+    if isinstance(module, FullModule):  # its file has what training has moved it by
+        module.weight.add_(layer.weight)
+        if module.bias is not None:
+            module.bias.add_(layer.bias)
+        module.is_diff = False
+    tensors = {name: value.detach().clone().contiguous() for name, value in module.state_dict().items()}
+    weight, bias = _merged(module, layer)
+    merged = {"weight": weight.detach()}
+    if bias is not None:
+        merged["bias"] = bias.detach()
+    return tensors, merged
+
+
 def lycoris(kind: Callable[..., nn.Module], **options: object) -> Callable[..., Example]:
     def make(folder: Path, layer: nn.Module) -> Example:
-        module = kind("x", layer, 1.0, **options)
-        _fill(module)
-        if isinstance(module, FullModule):  # its file has what training has moved it by
-            module.weight.add_(layer.weight)
-            if module.bias is not None:
-                module.bias.add_(layer.bias)
-            module.is_diff = False
-        tensors = {
-            f"lora_unet_{LAYER}.{name}": value.detach().clone().contiguous()
-            for name, value in module.state_dict().items()
-        }
-        path = folder / f"{type(module).__name__}.safetensors"
-        save_file(tensors, path)
-        weight, bias = _merged(module, layer)
-        merged = {"weight": weight.detach()}
-        if bias is not None:
-            merged["bias"] = bias.detach()
+        tensors, merged = lycoris_network(kind, layer, **options)
+        path = folder / f"{kind.__name__}.safetensors"
+        save_file({f"lora_unet_{LAYER}.{name}": value for name, value in tensors.items()}, path)
         return Example(path, layer, merged)
 
     return make

@@ -90,7 +90,7 @@ def _job(options: argparse.Namespace) -> tuple[Job, Provenance | None, int | Non
             f"the picture was number {position + 1} of its batch; --batch {job.batch} is too small"
         )
     for lora in options.lora:
-        job = with_lora(job, lora.name, lora.strength, lora.own_ratio)
+        job = with_lora(job, lora.name, lora.strength, lora.own)
     return job, wanted, position
 
 
@@ -113,7 +113,8 @@ def _networks(job: Job, given: Sequence[LoraFile], pipeline: Any) -> list[Networ
                 f"the picture was made with network {use.name!r}; give its file with --lora PATH"
             )
         try:
-            networks.append(load_network(pipeline, paths[use.name], use.strength, use.own_ratio, _warn))
+            path, own = paths[use.name], use.own
+            networks.append(load_network(pipeline, path, use.strength, own.ratio, _warn, own.strength))
         except NetworkError as error:
             raise UsageError(str(error)) from error
     return networks

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from lib_pg.cli.errors import UsageError
+from lib_pg.prompt import Own
 from lib_pg.settings import Settings
 
 _GUIDED = Settings(enabled=True)
@@ -14,15 +15,16 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class LoraUse:
-    """A network as it is asked for: its name, its strength, and its own omega in [0, 1] or None."""
+    """A network as it is asked for: its name, its strength, and what it is to be in the weak branch."""
 
     name: str
     strength: float = 1.0
-    own_ratio: float | None = None
+    own: Own = field(default_factory=Own)
 
     def tag(self) -> str:
         """Return it in WebUIs' prompt syntax."""
-        own = "" if self.own_ratio is None else f":pg={self.own_ratio!r}"
+        named = {"pg": self.own.ratio, "weak": self.own.strength}
+        own = "".join(f":{name}={value!r}" for name, value in named.items() if value is not None)
         return f"<lora:{self.name}:{self.strength!r}{own}>"
 
 
@@ -65,14 +67,17 @@ class Job:
             )
 
 
-def with_lora(job: Job, name: str, strength: float | None, own_ratio: float | None) -> Job:
+def with_lora(job: Job, name: str, strength: float | None, own: Own) -> Job:
     """Return the job with a network added or, where it has it, with what is given (not None) changed."""
     loras = {lora.name: lora for lora in job.loras}
     had = loras.get(name, LoraUse(name))
     loras[name] = LoraUse(
         name,
         had.strength if strength is None else strength,
-        had.own_ratio if own_ratio is None else own_ratio,
+        Own(
+            had.own.ratio if own.ratio is None else own.ratio,
+            had.own.strength if own.strength is None else own.strength,
+        ),
     )
     return replace(job, loras=tuple(loras.values()))
 

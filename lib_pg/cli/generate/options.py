@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.job import DTYPES, Job
 from lib_pg.cli.paths import BUNDLED_PIPELINE
 from lib_pg.cli.samplers import SAMPLERS
+from lib_pg.prompt import WEAK_STRENGTHS, Own
 from lib_pg.settings import CONTROLS, DEFAULTS, Control, Settings, SettingsError
 
 # Hires fix, the choice of networks by name in a prompt and full fine-tunes belong to WebUIs.
@@ -38,7 +39,8 @@ _JOB_OPTIONS = (
     "batch",
     "dtype",
 )
-_LORA = re.compile(r"(?P<path>.+?)(?::(?P<strength>[-+.\d][-+.\deE]*))?(?::pg=(?P<ratio>[^:]*))?")
+_LORA = re.compile(r"(?P<path>.+?)(?::(?P<strength>[-+.\d][-+.\deE]*))?(?P<own>(?::(?:pg|weak)=[^:]*)*)")
+_LORA_FORM = "PATH[:STRENGTH][:pg=RATIO][:weak=STRENGTH]"
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,11 @@ class LoraFile:
 
     path: Path
     strength: float | None = None
-    own_ratio: float | None = None
+    own: Own = field(default_factory=Own)
 
     @property
     def name(self) -> str:
-        return self.path.stem
+        return self.path.stem if self.path.suffix else self.path.name
 
 
 def add_command(commands: Any) -> None:
@@ -73,8 +75,9 @@ def add_command(commands: Any) -> None:
         help="diffusers folder with the configuration for a single-file checkpoint, to work offline",
     )  # fmt: skip
     files.add_argument(
-        "--lora", type=_lora, action="append", default=[], metavar="PATH[:STRENGTH][:pg=RATIO]",
-        help="LoRA file, its strength (default 1) and its own weak ratio; may be given more than once",
+        "--lora", type=_lora, action="append", default=[], metavar=_LORA_FORM,
+        help="network file or PEFT folder, its strength (default 1), and its own weak ratio, or its own "
+        "strength in the weak branch (-2 to 2); may be given more than once",
     )  # fmt: skip
     files.add_argument(
         "--out", type=Path, default=Path("outputs"), metavar="FOLDER", help="where PNGs go (default: outputs)"
@@ -145,12 +148,14 @@ def _add_setting(group: Any, name: str, control: Control) -> None:
 def _lora(text: str) -> LoraFile:
     match = _LORA.fullmatch(text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected PATH[:STRENGTH][:pg=RATIO]")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {_LORA_FORM}")
     path = Path(match["path"])
     if any(letter in path.stem for letter in "<>:,"):
         raise argparse.ArgumentTypeError(f"{text!r}: a network's file name may not hold any of < > : ,")
     strength = _within(text, "the strength", match["strength"], -100.0, 100.0)
-    return LoraFile(path, strength, _within(text, "pg", match["ratio"], 0.0, 1.0))
+    named = dict(item.split("=", 1) for item in match["own"].split(":")[1:])
+    ratio = _within(text, "pg", named.get("pg"), 0.0, 1.0)
+    return LoraFile(path, strength, Own(ratio, _within(text, "weak", named.get("weak"), *WEAK_STRENGTHS)))
 
 
 def _within(text: str, what: str, number: str | None, low: float, high: float) -> float | None:

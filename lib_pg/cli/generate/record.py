@@ -11,10 +11,11 @@ from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.job import Job, LoraUse
 from lib_pg.cli.png_text import Parameters, PngTextError, compose, parse
 from lib_pg.infotext import from_infotext, to_infotext
+from lib_pg.prompt import Own
 from lib_pg.settings import Settings, SettingsError
 
 _LORA_TAGS = re.compile(r"(?: ?<lora:[^<>]*>)+$")
-_LORA_TAG = re.compile(r"<lora:([^<>:]+):([^<>:]+)(?::pg=([^<>:]+))?>")
+_LORA_TAG = re.compile(r"<lora:([^<>:]+):([^<>:]+)(?::pg=([^<>:]+))?(?::weak=([^<>:]+))?>")
 _MAX_LORAS = 100
 
 
@@ -106,9 +107,10 @@ def _split_loras(parameters: Parameters) -> tuple[str, tuple[LoraUse, ...]]:
     if len(found) != tags.group().count("<") or len(found) > _MAX_LORAS:
         raise UsageError(f"the picture's networks cannot be read: {tags.group()[:200]!r}")
     loras = []
-    for name, strength, own in found:
-        pairs = {"strength": strength, "pg": own}
-        loras.append(LoraUse(name, _number(pairs, "strength"), _number(pairs, "pg") if own else None))
+    for name, *numbers in found:
+        pairs = dict(zip(("strength", "pg", "weak"), numbers, strict=True))
+        own = Own(*(_number(pairs, key) if pairs[key] else None for key in ("pg", "weak")))
+        loras.append(LoraUse(name, _number(pairs, "strength"), own))
     return parameters.prompt[: tags.start()], tuple(loras)
 
 

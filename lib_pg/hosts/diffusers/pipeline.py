@@ -47,6 +47,7 @@ def load_network(
     strength: float = 1.0,
     own_ratio: float | None = None,
     warn: Warn = _log,
+    weak_strength: float | None = None,
 ) -> Network:
     """Read a network file for a pipeline's models; nothing is changed yet.
 
@@ -56,6 +57,8 @@ def load_network(
         strength: the multiplier at which it will be installed.
         own_ratio: omega in [0, 1] for this network alone; None follows the settings.
         warn: is told which parts of the file fit nothing.
+        weak_strength: the multiplier in the weak branch, whatever omega is, in [-2, 2]; None follows omega.
+            With `strength` 0 it is a network that only the weak branch has.
 
     Raises:
         NetworkError: the file is damaged, holds no network, or is made for another model.
@@ -71,7 +74,8 @@ def load_network(
         there = {module: _placed(delta, weight) for module, delta in deltas.items()}
         if there:
             parts[component] = ActiveNetwork(file.name, there, strength)
-    return Network(file.name, parts, own_ratio, file.metadata)
+    network = Network(file.name, parts, own_ratio, file.metadata)
+    return network.with_weak_strength(weak_strength)
 
 
 def _placed(delta: Delta, weight: Tensor) -> Delta:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from lib_pg.cli.main import main
 from lib_pg.cli.png_text import parse, read_parameters, write_parameters
-from tests.networks import random_kohya_file
+from tests.networks import random_kohya_file, random_peft_file
 from tests.pipelines import sd_pipeline, sdxl_pipeline
 
 Run = Callable[..., list[Path]]
@@ -56,9 +56,11 @@ def same_pixels(one: Path, other: Path) -> bool:
 
 @pytest.mark.parametrize("model", ["sd", "sdxl"])
 def test_a_picture_says_how_it_was_made(run: Run, model: str) -> None:
-    (path,) = run(*FAST, "--weak-ratio", "0.4", "--negative", "ugly", model=model, strength=":0.5:pg=0.25")
+    (path,) = run(
+        *FAST, "--weak-ratio", "0.4", "--negative", "ugly", model=model, strength=":0.5:pg=0.25:weak=-0.4"
+    )
     found = parse(read_parameters(path))
-    assert found.prompt == f"a sks dog <lora:{model}_dog:0.5:pg=0.25>"
+    assert found.prompt == f"a sks dog <lora:{model}_dog:0.5:pg=0.25:weak=-0.4>"
     assert found.negative == "ugly"
     expected = {
         "Steps": "3",
@@ -71,6 +73,31 @@ def test_a_picture_says_how_it_was_made(run: Run, model: str) -> None:
     assert expected.items() <= found.pairs.items()
     assert "PG start" not in found.pairs
     assert str(path.parent) not in read_parameters(path)
+
+
+def test_a_folder_of_peft_is_a_network(run: Run, models: Path, tmp_path: Path) -> None:
+    """Its config says how strong it is: alpha 8 at rank 4 is twice as strong as no alpha."""
+    folder = tmp_path / "a dog"
+    folder.mkdir()
+    random_peft_file(
+        folder / "adapter_model.safetensors", sd_pipeline().unet, prefix=lambda _: "base_model.model."
+    )
+    (path,) = run(*FAST, "--lora", str(folder), lora=None)
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 4, "lora_alpha": 8}')
+    (twice,) = run(*FAST, "--lora", f"{folder}", lora=None)
+    (expected,) = run(*FAST, "--lora", f"{folder}:0.5", lora=None)
+    assert parse(read_parameters(twice)).prompt == "a sks dog <lora:a dog:1.0>"
+    assert same_pixels(path, expected)
+    assert not same_pixels(path, twice)
+
+
+@pytest.mark.parametrize("own", [":0:weak=1", ":0.7:weak=0.2", ":0.9:pg=0.5", ":0.9"])
+def test_a_png_repeats_a_strength_of_the_weak_branch(run: Run, own: str) -> None:
+    (path,) = run(*FAST, strength=own)
+    (again,) = run("--from-png", str(path))
+    (plain,) = run(*FAST, strength=":0.9")
+    assert same_pixels(path, again)
+    assert same_pixels(path, plain) == (own == ":0.9")
 
 
 @pytest.mark.parametrize(
@@ -176,6 +203,8 @@ BAD = {
     "device": (["--device", "cuda:77"], "cuda:77"),
     "strength": (["--lora", "x.safetensors:1e9"], "between -100 and 100"),
     "own ratio": (["--lora", "x.safetensors:1:pg=2"], "between 0 and 1"),
+    "own strength": (["--lora", "x.safetensors:1:weak=3"], "between -2 and 2"),
+    "own strength not a number": (["--lora", "x.safetensors:weak=x"], "expected a number"),
     "a tag": (["--prompt", "dog <lora:x:1>"], "--lora PATH"),
     "a prompt that would not read back": (["--prompt", "a\nNegative prompt: b"], "would not read back"),
     "not a picture": (["--from-png", "{models}/sd_dog.safetensors"], "cannot be read as a PNG"),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -25,6 +22,7 @@ from lib_pg.deltas.merge import add_networks
 from lib_pg.guidance import guide, weak_ratio_at
 from lib_pg.hosts.diffusers import guided, installed
 from lib_pg.networks import Network
+from tests.hosts.diffusers.unet_calls import Call, calls_of, null_prompt_of, weak_forward
 from tests.pipelines import (
     NEGATIVE,
     Make,
@@ -67,12 +65,12 @@ def test_weak_rows_equal_explicitly_interpolated_weights(
     with (
         installed(networks),
         guided(pipeline, networks, settings(mode=mode, weak_ratio=omega)),
-        _calls(pipeline) as calls,
+        calls_of(pipeline) as calls,
     ):
         sample(pipeline, batch=batch, negative_prompt=NEGATIVE)
-    null = _null_prompt(reference)
+    null = null_prompt_of(reference)
     for call in calls:
-        weak = _forward(reference, call, slice(0, batch), null if mode == "PG" else None)
+        weak = weak_forward(reference, call, slice(0, batch), null if mode == "PG" else None)
         assert relative_error(call.output[:batch], weak) < 1e-5
     assert calls
 
@@ -87,14 +85,14 @@ def test_the_whole_run_is_the_formula_of_the_paper(make: Make) -> None:
         ours = sample(pipeline, guidance_scale=scale)
 
     weak_model = _interpolated(make, omega)
-    null = _null_prompt(weak_model)
+    null = null_prompt_of(weak_model)
     with installed([random_network(brute)]):
         forward = brute.unet.forward
 
         def both(latents: Tensor, timestep: Tensor, **inputs: Any) -> tuple[Tensor]:
             strong = forward(latents, timestep, **inputs)[0][1:]
-            weak_inputs = _Call((latents, timestep), inputs, strong)
-            weak = _forward(weak_model, weak_inputs, slice(0, 1), null)
+            weak_inputs = Call((latents, timestep), inputs, strong)
+            weak = weak_forward(weak_model, weak_inputs, slice(0, 1), null)
             guided_prediction = guide(weak, strong, scale)
             return (torch.cat([guided_prediction, guided_prediction]),)  # whatever the pipeline's scale
 
@@ -122,13 +120,13 @@ def test_bfloat16_stays_within_the_rounding_of_a_merge(make: Make) -> None:
     with (
         installed(networks),
         guided(pipeline, networks, settings(mode="AG", weak_ratio=omega)),
-        _calls(pipeline) as calls,
+        calls_of(pipeline) as calls,
     ):
         sample(pipeline)
     call = calls[0]
-    truth = _forward(exact, call, slice(0, 1), None)
+    truth = weak_forward(exact, call, slice(0, 1), None)
     error = relative_error(call.output[:1], truth)
-    assert error < 1.5 * relative_error(_forward(remerged, call, slice(0, 1), None), truth)
+    assert error < 1.5 * relative_error(weak_forward(remerged, call, slice(0, 1), None), truth)
     assert error < 0.05
 
 
@@ -150,7 +148,7 @@ def test_the_schedule_follows_noise_levels_with_every_scheduler(scheduler: Any) 
     pipeline = sd_pipeline()
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     networks = [random_network(pipeline)]
-    with installed(networks), guided(pipeline, networks, settings(**controls)), _calls(pipeline) as calls:
+    with installed(networks), guided(pipeline, networks, settings(**controls)), calls_of(pipeline) as calls:
         sample(pipeline, num_inference_steps=5)
     levels = list(dict.fromkeys(float(call.args[1]) for call in calls))
     assert levels == sorted(levels, reverse=True)
@@ -158,7 +156,7 @@ def test_the_schedule_follows_noise_levels_with_every_scheduler(scheduler: Any) 
         step = levels.index(float(call.args[1]))
         omega = weak_ratio_at(step, len(levels), "Linear", 0.9, 0.1)
         reference = _interpolated(sd_pipeline, omega)
-        weak = _forward(reference, call, slice(0, 1), _null_prompt(reference))
+        weak = weak_forward(reference, call, slice(0, 1), null_prompt_of(reference))
         assert relative_error(call.output[:1], weak) < 1e-5
 
 
@@ -169,7 +167,7 @@ def test_outside_the_interval_none_runs_half_the_rows_and_gives_the_prompts_pred
     controls = {"start": 0.25, "end": 0.75, "outside": "None", "weak_ratio": 0.0}
     rows: list[int] = []
     first_layer = pipeline.unet.conv_in.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
-    with installed(networks), guided(pipeline, networks, settings(**controls)), _calls(pipeline) as calls:
+    with installed(networks), guided(pipeline, networks, settings(**controls)), calls_of(pipeline) as calls:
         sample(pipeline, batch=3, num_inference_steps=4)
     first_layer.remove()
     assert rows == [3, 6, 6, 3]
@@ -187,7 +185,7 @@ def test_image_to_image_counts_the_steps_it_runs() -> None:
     with (
         installed(networks),
         guided(pipeline, networks, controls),
-        _calls(pipeline) as calls,
+        calls_of(pipeline) as calls,
         torch.no_grad(),
     ):
         pipeline(
@@ -196,7 +194,7 @@ def test_image_to_image_counts_the_steps_it_runs() -> None:
     assert len(calls) == 3
     for call, omega in zip(calls, (0.9, 0.5, 0.1), strict=True):
         reference = _interpolated(sd_pipeline, omega)
-        weak = _forward(reference, call, slice(0, 1), _null_prompt(reference))
+        weak = weak_forward(reference, call, slice(0, 1), null_prompt_of(reference))
         assert relative_error(call.output[:1], weak) < 1e-5
 
 
@@ -204,23 +202,27 @@ def test_the_negative_prompt_can_be_the_weak_prompt() -> None:
     pipeline = sd_pipeline()
     networks = [random_network(pipeline)]
     controls = settings(weak_prompt="Negative", weak_ratio=0.5)
-    with installed(networks), guided(pipeline, networks, controls), _calls(pipeline) as calls:
+    with installed(networks), guided(pipeline, networks, controls), calls_of(pipeline) as calls:
         sample(pipeline, negative_prompt=NEGATIVE)
         negative = pipeline.encode_prompt(NEGATIVE, "cpu", 1, False)[0]
     reference = _interpolated(sd_pipeline, 0.5)
-    weak = _forward(reference, calls[0], slice(0, 1), (negative, None))
+    weak = weak_forward(reference, calls[0], slice(0, 1), (negative, None))
     assert relative_error(calls[0].output[:1], weak) < 1e-5
 
 
 def test_each_network_has_its_own_ratio() -> None:
     pipeline, reference = sd_pipeline(), sd_pipeline()
     networks = [random_network(pipeline, "a", 1, own_ratio=0.2), random_network(pipeline, "b", 2)]
-    with installed(networks), guided(pipeline, networks, settings(weak_ratio=0.6)), _calls(pipeline) as calls:
+    with (
+        installed(networks),
+        guided(pipeline, networks, settings(weak_ratio=0.6)),
+        calls_of(pipeline) as calls,
+    ):
         sample(pipeline)
     explicit = [random_network(reference, "a", 1), random_network(reference, "b", 2)]
     for network, omega in zip(explicit, (0.2, 0.6), strict=True):
         add_networks([*network.parts.values()], omega)
-    weak = _forward(reference, calls[0], slice(0, 1), _null_prompt(reference))
+    weak = weak_forward(reference, calls[0], slice(0, 1), null_prompt_of(reference))
     assert relative_error(calls[0].output[:1], weak) < 1e-5
 
 
@@ -228,41 +230,17 @@ def test_a_long_prompt_gets_as_many_null_chunks() -> None:
     pipeline = sd_pipeline()
     networks = [random_network(pipeline)]
     embeds = torch.randn(1, 40, 24, generator=torch.Generator().manual_seed(3))
-    with installed(networks), guided(pipeline, networks, settings(weak_ratio=0.5)), _calls(pipeline) as calls:
+    with (
+        installed(networks),
+        guided(pipeline, networks, settings(weak_ratio=0.5)),
+        calls_of(pipeline) as calls,
+    ):
         sample(pipeline, prompt=None, prompt_embeds=embeds, negative_prompt_embeds=torch.zeros_like(embeds))
     reference = _interpolated(sd_pipeline, 0.5)
-    chunk, _ = _null_prompt(reference)
+    chunk, _ = null_prompt_of(reference)
     long = torch.cat([chunk, chunk], dim=1)[:, :40]
-    weak = _forward(reference, calls[0], slice(0, 1), (long, None))
+    weak = weak_forward(reference, calls[0], slice(0, 1), (long, None))
     assert relative_error(calls[0].output[:1], weak) < 1e-5
-
-
-class _Call:
-    """One call of the U-Net as the pipeline made it."""
-
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        self.args = args
-        self.kwargs = kwargs
-        self.output = output
-
-
-@contextmanager
-def _calls(pipeline: Any) -> Iterator[list[_Call]]:
-    """Collect what goes into and comes out of the U-Net, as the pipeline sees it, without touching it."""
-    calls: list[_Call] = []
-    inputs: list[Any] = []
-
-    def before(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        inputs.append((args, kwargs))
-
-    def after(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        calls.append(_Call(*inputs.pop(), output[0].clone()))
-
-    with ExitStack() as stack:
-        hook = pipeline.unet.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
-        stack.callback(hook.remove)
-        stack.callback(pipeline.unet.register_forward_hook(after, with_kwargs=True).remove)
-        yield calls
 
 
 def _interpolated(make: Make, omega: float, dtype: torch.dtype = torch.float32) -> Any:
@@ -271,30 +249,3 @@ def _interpolated(make: Make, omega: float, dtype: torch.dtype = torch.float32) 
     network: Network = random_network(pipeline)
     add_networks([*network.parts.values()], omega)
     return pipeline
-
-
-def _null_prompt(pipeline: Any) -> tuple[Tensor, Tensor | None]:
-    """Return what a pipeline uses for no negative prompt, and its pooled form."""
-    with torch.no_grad():
-        _, negative, *pooled = pipeline.encode_prompt(
-            prompt="", device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True
-        )
-    return negative, pooled[1] if pooled else None
-
-
-def _forward(pipeline: Any, call: _Call, rows: slice, text: tuple[Tensor, Tensor | None] | None) -> Tensor:
-    """Run a pipeline's own U-Net on those latents of a call, with `text`, or with the prompt of the call."""
-    latents, timestep = call.args
-    dtype = pipeline.unet.dtype
-    kwargs = copy.copy(call.kwargs)
-    weak = rows.stop
-    prompt_rows = slice(weak, 2 * weak)
-    embeds, pooled = text if text else (kwargs["encoder_hidden_states"][prompt_rows], None)
-    kwargs["encoder_hidden_states"] = embeds.to(dtype).expand(weak, -1, -1)
-    if kwargs.get("added_cond_kwargs"):
-        added = {key: value[prompt_rows].to(dtype) for key, value in kwargs["added_cond_kwargs"].items()}
-        if pooled is not None:
-            added["text_embeds"] = pooled.to(dtype).expand(weak, -1)
-        kwargs["added_cond_kwargs"] = added
-    with torch.no_grad():
-        return pipeline.unet(latents[rows].to(dtype), timestep, **kwargs)[0]
