@@ -1,4 +1,4 @@
-"""Pipelines of a real model's shape with random weights, and random networks for them."""
+"""A pipeline of a real model's shape with random weights."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderTiny, EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers.pre_tokenizers import ByteLevel
-from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-from lib_pg.deltas import ActiveNetwork, LowRank
-from lib_pg.networks import Network
 
 
 def sd15_pipeline() -> StableDiffusionPipeline:
@@ -45,24 +41,6 @@ def sd15_pipeline() -> StableDiffusionPipeline:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-
-
-def random_network(unet: nn.Module, rank: int) -> Network:
-    """Return a LoRA on every linear layer of the attention and feed-forward blocks.
-
-    Its factors are small enough that outputs keep their size.
-    """
-    generator = torch.Generator().manual_seed(1)
-    deltas = {
-        module: LowRank(
-            torch.randn(rank, module.in_features, generator=generator) * module.in_features**-0.5,
-            torch.randn(module.out_features, rank, generator=generator) * rank**-0.5,
-            scale=0.1,
-        )
-        for name, module in unet.named_modules()
-        if isinstance(module, nn.Linear) and ".transformer_blocks." in name
-    }
-    return Network("random", {"unet": ActiveNetwork("random", deltas)})
 
 
 def byte_tokenizer(tokens: int = 77) -> CLIPTokenizer:

@@ -4,11 +4,13 @@
 
 Arms take turns in one run, so that a slow minute of the machine slows all of them:
 
-    CFG          the pipeline as it is, the network merged into its weights
-    PG           the same with this project's guidance
-    two passes   the two rows in two calls of the U-Net, weights as they are: the floor of methods that
-                 run another model for the weak branch
-    re-merge     the same, with the network taken out of and put back into the weights between them
+    CFG          the pipeline with a LoRA merged into its weights
+    PG KIND      a network of a kind merged, and this project's guidance
+    two passes   CFG's two rows in two calls of the U-Net, weights as they are: the floor of methods that run
+                 another model for the weak branch
+    re-merge     the same, with the LoRA taken out of and put back into the weights between them
+
+Memory is the process's greatest size during a picture beyond what the same picture takes without guidance.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,9 +31,10 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.memory import peak_bytes
-from benchmarks.models import random_network, sd15_pipeline
+from benchmarks.models import sd15_pipeline
+from benchmarks.networks import KINDS, random_network
 from lib_pg.deltas.merge import add_networks
-from lib_pg.hosts.diffusers import guided
+from lib_pg.hosts.diffusers import guided, installed
 from lib_pg.networks import Network
 from lib_pg.settings import Settings
 
@@ -40,11 +43,33 @@ PG = Settings(enabled=True, mode="PG", weak_ratio=WEAK_RATIO)
 
 
 @dataclass
+class Kind:
+    """A kind of network: how its layers are weakened, and bytes."""
+
+    engines: str
+    network_bytes: int
+    touched_bytes: int
+    extra_peak_bytes: int | None
+
+    @property
+    def memory(self) -> str:
+        """Say what it takes, beside the network and beside the weights of the layers it changes."""
+        if self.extra_peak_bytes is None:
+            return "not measured, this system does not tell it"
+        to_network, to_weights = (
+            self.extra_peak_bytes / whole for whole in (self.network_bytes, self.touched_bytes)
+        )
+        return (
+            f"{self.extra_peak_bytes / 2**20:.1f} MiB, {to_network:.2f}x the network's "
+            f"{self.network_bytes / 2**20:.1f} MiB, {to_weights:.2f}x the weights of its layers"
+        )
+
+
+@dataclass
 class Result:
-    """One run of the benchmark; times are seconds a step, memory is bytes."""
+    """One run of the benchmark; times are seconds a step."""
 
     size: int
-    rank: int
     layers: int
     threads: int
     rounds: int
@@ -52,8 +77,8 @@ class Result:
     machine: str
     seconds: dict[str, list[float]]
     median_ratio_to_cfg: dict[str, float]
-    network_bytes: int
-    extra_peak_bytes: int | None
+    fastest_ratio_to_cfg: dict[str, float]
+    kinds: dict[str, Kind]
 
 
 def main() -> None:
@@ -67,24 +92,20 @@ def main() -> None:
         return _step_seconds(pipeline, options.size, options.steps)
 
     sample()  # the first call of a process is slow
-    without = peak_bytes(sample)
-    network = random_network(pipeline.unet, options.rank)
-    add_networks([network.parts["unet"]])
-    with guided(pipeline, [network], PG):
-        guided_peak = peak_bytes(sample)
-    seconds = _take_turns(_arms(pipeline, network), sample, options.rounds)
+    networks = {kind: random_network(pipeline.unet, kind) for kind in options.kinds}
+    kinds = {kind: _measured(pipeline, network, sample) for kind, network in networks.items()}
+    seconds = _take_turns(_arms(pipeline, networks), sample, options.rounds)
     result = Result(
         size=options.size,
-        rank=options.rank,
-        layers=len(network.parts["unet"].deltas),
+        layers=len(next(iter(networks.values())).parts["unet"].deltas),
         threads=options.threads,
         rounds=options.rounds,
         torch=torch.__version__,
         machine=platform.machine(),
         seconds=seconds,
-        median_ratio_to_cfg=_ratios(seconds),
-        network_bytes=network.parts["unet"].nbytes,
-        extra_peak_bytes=None if without is None or guided_peak is None else guided_peak - without,
+        median_ratio_to_cfg=_ratios(seconds, median),
+        fastest_ratio_to_cfg=_ratios(seconds, min),
+        kinds=kinds,
     )
     print(_table(result))
     if options.json:
@@ -94,30 +115,62 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Step times of CFG, PG and the alternatives on SD 1.5's U-Net."
+        description="Step times and memory of CFG, PG and the alternatives on SD 1.5's U-Net."
     )
     parser.add_argument("--size", type=int, default=256, help="pixels (default: 256)")
-    parser.add_argument("--rank", type=int, default=32, help="rank of the LoRA (default: 32)")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=KINDS, default=[*KINDS], metavar="KIND",
+        help=f"kinds of networks: {', '.join(KINDS)} (default: all)",
+    )  # fmt: skip
     parser.add_argument(
         "--steps", type=int, default=4, help="sampling steps a turn, the first not counted (default: 4)"
     )
-    parser.add_argument("--rounds", type=int, default=8, help="turns of every arm (default: 8)")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of every arm (default: 4)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     parser.add_argument("--json", type=Path, help="also write everything measured there")
     return parser.parse_args()
 
 
-def _arms(pipeline: Any, network: Network) -> dict[str, Callable[[], AbstractContextManager[Any]]]:
+def _measured(pipeline: Any, network: Network, sample: Callable[[], object]) -> Kind:
+    with installed([network]):
+        without = peak_bytes(sample)
+        with guided(pipeline, [network], PG) as run:
+            peak = peak_bytes(sample)
+            engines = run.describe().partition("U-Net: ")[2]
     part = network.parts["unet"]
-    change = 1.0 - WEAK_RATIO
-    return {
-        "CFG": nullcontext,
-        "PG": lambda: guided(pipeline, [network], PG),
-        "two passes": lambda: _two_passes(pipeline.unet, lambda: None, lambda: None),
-        "re-merge": lambda: _two_passes(
-            pipeline.unet, lambda: add_networks([part], -change), lambda: add_networks([part], change)
-        ),
+    touched = sum(module.weight.nbytes for module in part.deltas)
+    extra = None if without is None or peak is None else peak - without
+    return Kind(engines, part.nbytes, touched, extra)
+
+
+Arm = Callable[[], AbstractContextManager[Any]]
+
+
+def _arms(pipeline: Any, networks: dict[str, Network]) -> dict[str, Arm]:
+    lora = random_network(pipeline.unet)
+    part, change = lora.parts["unet"], 1.0 - WEAK_RATIO
+    others: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
+        "two passes": (lambda: None, lambda: None),
+        "re-merge": (lambda: add_networks([part], -change), lambda: add_networks([part], change)),
     }
+
+    def guiding(network: Network) -> Arm:
+        return lambda: _both(installed([network]), guided(pipeline, [network], PG))
+
+    def in_two_calls(weaken: Callable[[], None], restore: Callable[[], None]) -> Arm:
+        return lambda: _both(installed([lora]), _two_passes(pipeline.unet, weaken, restore))
+
+    return {
+        "CFG": lambda: installed([lora]),
+        **{f"PG {kind}": guiding(network) for kind, network in networks.items()},
+        **{name: in_two_calls(*steps) for name, steps in others.items()},
+    }
+
+
+@contextmanager
+def _both(first: AbstractContextManager[Any], second: AbstractContextManager[Any]) -> Iterator[None]:
+    with first, second:
+        yield
 
 
 @contextmanager
@@ -141,7 +194,7 @@ def _two_passes(unet: Any, weaken: Callable[[], None], restore: Callable[[], Non
 
 
 def _take_turns(
-    arms: dict[str, Callable[[], AbstractContextManager[Any]]], sample: Callable[[], list[float]], rounds: int
+    arms: dict[str, Arm], sample: Callable[[], list[float]], rounds: int
 ) -> dict[str, list[float]]:
     """Run every arm `rounds` times, each round in another order; return its step times."""
     seconds: dict[str, list[float]] = {name: [] for name in arms}
@@ -175,31 +228,24 @@ def _step_seconds(pipeline: Any, size: int, steps: int) -> list[float]:
     return [after - before for before, after in pairwise(ticks)]
 
 
-def _ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Return each arm's median over CFG's."""
-    cfg = median(seconds["CFG"])
-    return {name: median(times) / cfg for name, times in seconds.items()}
+def _ratios(seconds: dict[str, list[float]], of: Callable[[list[float]], float]) -> dict[str, float]:
+    """Return each arm's median, or what `of` takes, over CFG's."""
+    return {name: of(times) / of(seconds["CFG"]) for name, times in seconds.items()}
 
 
 def _table(result: Result) -> str:
     head = (
-        f"SD 1.5 U-Net, {result.size} px, rank {result.rank} on {result.layers} linear layers, float32, "
+        f"SD 1.5 U-Net, {result.size} px, networks on {result.layers} linear layers, float32, "
         f"{result.threads} threads, torch {result.torch}"
     )
-    lines = [head, f"{'':12}{'s a step':>10}{'to CFG':>9}{'fastest':>10}{'slowest':>10}{'steps':>7}"]
+    lines = [head, f"{'':20}{'s a step':>10}{'to CFG':>9}{'fastest':>10}{'to CFG':>9}{'steps':>7}"]
     for name, times in result.seconds.items():
         lines.append(
-            f"{name:12}{median(times):10.3f}{result.median_ratio_to_cfg[name]:8.3f}x"
-            f"{min(times):10.3f}{max(times):10.3f}{len(times):7}"
+            f"{name:20}{median(times):10.3f}{result.median_ratio_to_cfg[name]:8.3f}x"
+            f"{min(times):10.3f}{result.fastest_ratio_to_cfg[name]:8.3f}x{len(times):7}"
         )
-    if result.extra_peak_bytes is None:
-        lines.append("peak memory: not measured, this system does not tell it")
-    else:
-        ratio = result.extra_peak_bytes / result.network_bytes
-        lines.append(
-            f"peak memory beyond CFG: {result.extra_peak_bytes / 2**20:.1f} MiB, "
-            f"{ratio:.2f}x the network's {result.network_bytes / 2**20:.1f} MiB"
-        )
+    lines.append("peak memory beyond that of the same picture without guidance:")
+    lines += [f"{name:20}{kind.engines}: {kind.memory}" for name, kind in result.kinds.items()]
     return "\n".join(lines)
 
 
