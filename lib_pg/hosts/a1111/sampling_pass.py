@@ -50,7 +50,8 @@ class A1111Pass(WebuiPass):
 
     def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
         layers = getattr(self._model, "network_layer_mapping", {})  # made with the first network
-        return active_networks(layers, own_ratios)
+        networks, notes = active_networks(layers, own_ratios)
+        return networks, [*notes, *_hypernetwork_notes()]
 
     def pristine(self, module: nn.Module) -> Parameters | None:
         return merging.pristine(module)
@@ -122,3 +123,13 @@ class A1111Pass(WebuiPass):
 
     def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.run.leave_unet()
+
+
+def _hypernetwork_notes() -> list[str]:
+    """Say of the hypernetworks, which change what attention reads and no weight, that they stay."""
+    from modules import shared
+
+    return [
+        f"the hypernetwork {loaded.name} is not weakened, both branches have it; a LoRA would be"
+        for loaded in getattr(shared, "loaded_hypernetworks", ())
+    ]

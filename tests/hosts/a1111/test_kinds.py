@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from typing import Any
 
 import pytest
@@ -152,3 +154,12 @@ def test_an_exception_leaves_the_hosts_weights(monkeypatch: pytest.MonkeyPatch) 
         detach_all(model.model.diffusion_model)
         assert all(torch.equal(value, bits[name]) for name, value in parameters(model).items())
         assert all(map(torch.equal, plain(model, **OPTIONS), strong))
+
+
+def test_a_hypernetwork_is_said_to_stay() -> None:
+    with host([one(sorted(KINDS)[0])]) as model:
+        sys.modules["modules"].shared.loaded_hypernetworks.append(types.SimpleNamespace(name="anime"))
+        _, p = guided(model, ON, **OPTIONS)
+    assert len(p.comments) == 1
+    assert "the hypernetwork anime is not weakened, both branches have it" in p.comments[0]
+    assert p.extra_generation_params["PG mode"] == "PG"
