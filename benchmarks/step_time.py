@@ -6,6 +6,7 @@ Arms take turns in one run, so that a slow minute of the machine slows all of th
 
     CFG          the pipeline with a LoRA merged into its weights
     PG KIND      a network of a kind merged, and this project's guidance
+    PG full fine-tune: every parameter of the U-Net moved, weakened towards the base
     two passes   CFG's two rows in two calls of the U-Net, weights as they are: the floor of methods that run
                  another model for the weak branch
     re-merge     the same, with the LoRA taken out of and put back into the weights between them

@@ -24,12 +24,15 @@ class Network:
         parts: what it adds to each model, by component: `unet`, `te1` (the first text encoder), `te2`.
         own_ratio: omega in [0, 1] for this network alone (`pg=0.3`), or None to follow the settings.
         metadata: the text pairs in the header of its file.
+        base: the checkpoint that the loaded one, `name`, started from: this is what it has learned since.
+            Empty for a network of a file.
     """
 
     name: str
     parts: Mapping[str, ActiveNetwork]
     own_ratio: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    base: str = ""
 
     @property
     def strength(self) -> float:
@@ -94,7 +97,13 @@ def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
     fixed: list[float | None] = []
     notes = []
     for network in networks:
-        if not network.parts:
+        if network.base:
+            fixed.append(None)
+            if not network.parts:
+                notes.append(
+                    f"{network.base} has the very weights of {network.name}; choose what it started from"
+                )
+        elif not network.parts:
             fixed.append(1.0)
             notes.append(f"nothing of {network.name} can be weakened here; it may be made for another model")
         elif network.has_own_strength:
@@ -109,9 +118,10 @@ def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
                 notes.append(
                     f"{network.name} looks like an accelerator and is not weakened; name it to weaken it"
                 )
-    active = {network.name.casefold() for network in networks}
+    loaded = [network for network in networks if not network.base]
+    active = {network.name.casefold() for network in loaded}
     notes += [
-        f"network {name!r} is to be weakened but is not active; active are: {_listing(networks)}"
+        f"network {name!r} is to be weakened but is not active; active are: {_listing(loaded)}"
         for name in settings.network_names
         if name.casefold() not in active
     ]
@@ -129,6 +139,9 @@ def describe(networks: Sequence[Network], ratios: Sequence[float]) -> str:
     parts = []
     for network, ratio in zip(networks, ratios, strict=True):
         strong, weak = network.strength, network.weak_at(ratio)
+        if network.base:
+            parts.append(f"{network.name} -> {weak:g} of what it adds to {network.base} in the weak branch")
+            continue
         if not strong and weak:
             parts.append(f"{network.name} {weak:g} in the weak branch alone")
             continue

@@ -11,7 +11,7 @@ from lib_pg.guidance import Conditioning, is_inside, weak_conditioning, weak_rat
 from lib_pg.host import Host
 from lib_pg.networks import describe, plan
 from lib_pg.settings import Settings
-from lib_pg.weak_branch import WeakBranch
+from lib_pg.weak_branch import KeptWeights, WeakBranch
 
 Prompt = TypeVar("Prompt")
 
@@ -41,13 +41,18 @@ class GuidedRun(Generic[Prompt]):
         host: its networks are read once, at the start of the run.
         settings: what the user chose; CFG mode, and AG with nothing to weaken, leave the host alone.
         on_fault: gets an error of a layer's hook, after which no row is weak; without it, the U-Net raises.
+        kept: weak weights of a full fine-tune that outlive the run, as for `WeakBranch`.
 
     Attributes:
         ran: whether any row was weak so far. Guidance that did not run is never claimed.
     """
 
     def __init__(
-        self, host: Host[Prompt], settings: Settings, on_fault: Callable[[Exception], None] | None = None
+        self,
+        host: Host[Prompt],
+        settings: Settings,
+        on_fault: Callable[[Exception], None] | None = None,
+        kept: KeptWeights | None = None,
     ) -> None:
         self.ran = False
         self._host = host
@@ -58,7 +63,7 @@ class GuidedRun(Generic[Prompt]):
             settings.mode == "PG" or (settings.mode == "AG" and self._plan.weakens)
         )
         in_unet = [network.parts["unet"] for network in networks if "unet" in network.parts]
-        self._branch = WeakBranch(in_unet, on_fault, host.pristine)
+        self._branch = WeakBranch(in_unet, on_fault, host.pristine, kept=kept)
         self._in_unet = [index for index, network in enumerate(networks) if "unet" in network.parts]
         self._in_text = [index for index, network in enumerate(networks) if network.parts.keys() - {"unet"}]
         self._null_prompts: dict[tuple[float, ...], Prompt] = {}

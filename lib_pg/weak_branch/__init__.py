@@ -1,6 +1,6 @@
 """The weak rows of live layers, computed beside the strong ones without a weight written."""
 
-from lib_pg.weak_branch.branch import WeakBranch, weakened
+from lib_pg.weak_branch.branch import KeptWeights, WeakBranch, weakened
 from lib_pg.weak_branch.hooks import GuidanceHook, detach_all
 from lib_pg.weak_branch.layers import layer_shape
 from lib_pg.weak_branch.rows import take_rows
@@ -8,6 +8,7 @@ from lib_pg.weak_branch.weights import Pristine
 
 __all__ = [
     "GuidanceHook",
+    "KeptWeights",
     "Pristine",
     "WeakBranch",
     "detach_all",

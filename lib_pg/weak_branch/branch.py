@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from torch import nn
 
 from lib_pg.deltas.base import ActiveNetwork, Additive, Delta, Transforming
+from lib_pg.deltas.fine_tune import FineTune
 from lib_pg.deltas.merge import originals_of
 from lib_pg.weak_branch.choice import Choice, Chooser, choose
 from lib_pg.weak_branch.hooks import is_taken
@@ -29,6 +30,8 @@ from lib_pg.weak_branch.state import BranchState
 from lib_pg.weak_branch.thin import ThinLayer
 from lib_pg.weak_branch.two_sided import TwoSidedLayer
 from lib_pg.weak_branch.weights import Pristine, WeakWeights, swapped
+
+KeptWeights: TypeAlias = "dict[nn.Module, WeakWeights]"
 
 
 class _Layer(Protocol):
@@ -56,6 +59,8 @@ class WeakBranch:
             module raises.
         pristine: returns a layer's parameters without networks, None where they are not known.
         choice: decides for each layer which engine it gets.
+        kept: weak weights of full fine-tunes from an earlier run, by layer, which are used again where they
+            are the same; those of this run are put there. They cost more to make than any network's.
 
     Raises:
         ValueError: a layer whose weight has another shape than the delta.
@@ -67,6 +72,7 @@ class WeakBranch:
         on_fault: Callable[[Exception], None] | None = None,
         pristine: Pristine = originals_of,
         choice: Chooser = choose,
+        kept: KeptWeights | None = None,
     ) -> None:
         self.networks = tuple(networks)
         self._state = BranchState(self.networks, on_fault)
@@ -80,7 +86,7 @@ class WeakBranch:
             if thin is None:
                 chosen = Choice("split", chosen.reason)
             self._layers[module] = thin or SplitLayer(
-                self._state, module, _weights(self.networks, module, deltas, pristine)
+                self._state, module, _kept(kept, self.networks, module, deltas, pristine)
             )
             self._choices[chosen] += 1
 
@@ -203,6 +209,21 @@ def _weights(
     pristine: Pristine,
 ) -> WeakWeights:
     return WeakWeights(module, [(index, delta, networks[index]) for index, delta in deltas], pristine)
+
+
+def _kept(
+    kept: KeptWeights | None,
+    networks: Sequence[ActiveNetwork],
+    module: nn.Module,
+    deltas: Sequence[tuple[int, Delta]],
+    pristine: Pristine,
+) -> WeakWeights:
+    if kept is None or not any(isinstance(delta, FineTune) for _, delta in deltas):
+        return _weights(networks, module, deltas, pristine)
+    placed = [(index, delta, networks[index]) for index, delta in deltas]
+    earlier = kept[module].taken_over(placed, pristine) if module in kept else None
+    kept[module] = earlier or WeakWeights(module, placed, pristine)
+    return kept[module]
 
 
 def _check_layer(name: str, module: nn.Module, delta: Delta) -> None:

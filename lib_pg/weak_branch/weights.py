@@ -39,6 +39,16 @@ class WeakWeights:
         self._made_for: object = None
         self._made: dict[str, nn.Parameter | None] = {}
 
+    def taken_over(
+        self, deltas: Sequence[tuple[int, Delta, ActiveNetwork]], pristine: Pristine
+    ) -> WeakWeights | None:
+        """Return these for another run, with what has been made; None where its networks are others."""
+        known = [(delta, network.strength, network.weak_strength) for _, delta, network in self._deltas]
+        if known != [(delta, network.strength, network.weak_strength) for _, delta, network in deltas]:
+            return None
+        self._deltas, self._pristine = tuple(deltas), pristine
+        return self
+
     @property
     def nbytes(self) -> int:
         """Bytes of the weak weights as they are now; 0 before they were needed."""

@@ -16,14 +16,21 @@ import torch
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.job import Job, with_lora
-from lib_pg.cli.generate.options import LoraFile, job_from
+from lib_pg.cli.generate.options import LoraFile, called, job_from
 from lib_pg.cli.generate.record import Provenance, from_text, to_text
 from lib_pg.cli.pipelines import fingerprint, load_pipeline
 from lib_pg.cli.png_text import PngTextError, read_parameters, write_parameters
 from lib_pg.cli.samplers import scheduler_for
 from lib_pg.formats import NetworkError
-from lib_pg.hosts.diffusers import guided, installed, load_network
+from lib_pg.hosts.diffusers import (
+    BaseCheckpoint,
+    guided,
+    installed,
+    load_base_checkpoint,
+    load_network,
+)
 from lib_pg.networks import Network, describe, plan
+from lib_pg.settings import NO_CHECKPOINT
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
     pipeline.scheduler = scheduler_for(job.sampler, pipeline.scheduler)
     pipeline.set_progress_bar_config(desc="sampling", leave=False)
     networks = _networks(job, options.lora, pipeline)
+    base = _base(job, options, pipeline)
     files = Provenance(
         options.checkpoint.stem,
         fingerprint(options.checkpoint),
@@ -42,23 +50,29 @@ def run(options: argparse.Namespace) -> int:
     )
     _compare(wanted, files)
     to_text(job, files, 0, guided=True)  # what could not be written is said before the work, not after
-    _say_what_happens(job, networks)
+    _say_what_happens(job, networks, base)
     options.out.mkdir(parents=True, exist_ok=True)
     with installed(networks):
         for number in range(options.count):
             batch = replace(job, seed=job.seed + number * job.batch)
-            for path in _batch(pipeline, networks, batch, files, options.out, position):
+            for path in _batch(pipeline, networks, base, batch, files, options.out, position):
                 print(path)
     return 0
 
 
 def _batch(
-    pipeline: Any, networks: Sequence[Network], job: Job, files: Provenance, out: Path, position: int | None
+    pipeline: Any,
+    networks: Sequence[Network],
+    base: BaseCheckpoint | None,
+    job: Job,
+    files: Provenance,
+    out: Path,
+    position: int | None,
 ) -> Iterator[Path]:
     """Make one batch; yield the files written: all pictures, or the one at `position`."""
     generators = [torch.Generator("cpu").manual_seed(job.seed + index) for index in range(job.batch)]
     with ExitStack() as stack:
-        run = stack.enter_context(guided(pipeline, networks, job.settings, _warn))
+        run = stack.enter_context(guided(pipeline, networks, job.settings, _warn, base))
         images = pipeline(
             prompt=job.prompt,
             negative_prompt=job.negative or None,
@@ -120,6 +134,23 @@ def _networks(job: Job, given: Sequence[LoraFile], pipeline: Any) -> list[Networ
     return networks
 
 
+def _base(job: Job, options: argparse.Namespace, pipeline: Any) -> BaseCheckpoint | None:
+    """Compare the checkpoint with what it started from, where the weak branch is to have that."""
+    name, path = job.settings.base_checkpoint, options.base_checkpoint
+    if name == NO_CHECKPOINT or not job.settings.enabled or job.settings.mode == "CFG":
+        return None
+    if path is None:
+        raise UsageError(
+            f"the picture was made with base checkpoint {name!r}; give it with --base-checkpoint PATH"
+        )
+    try:
+        base = load_base_checkpoint(pipeline, path, called(options.checkpoint), _warn)
+    except NetworkError as error:
+        raise UsageError(str(error)) from error
+    print(f"{name}: {base.changed} layers are others here, {base.equal} are equal", file=sys.stderr)
+    return base
+
+
 def _compare(wanted: Provenance | None, files: Provenance) -> None:
     """Warn where a picture is repeated with other files than it was made with."""
     if wanted is None:
@@ -131,11 +162,12 @@ def _compare(wanted: Provenance | None, files: Provenance) -> None:
             _warn(f"network {name!r} is another file than the one the picture was made with")
 
 
-def _say_what_happens(job: Job, networks: Sequence[Network]) -> None:
+def _say_what_happens(job: Job, networks: Sequence[Network], base: BaseCheckpoint | None) -> None:
     settings = job.settings
     if not settings.enabled or settings.mode == "CFG":
         print("plain CFG", file=sys.stderr)
         return
+    networks = [*([base.network] if base else []), *networks]
     ratios = plan(settings, networks).ratios(settings.weak_ratio)
     print(f"{settings.mode}: {describe(networks, ratios) or 'no network'}", file=sys.stderr)
 

@@ -15,7 +15,7 @@ from lib_pg.cli.samplers import SAMPLERS
 from lib_pg.prompt import WEAK_STRENGTHS, Own
 from lib_pg.settings import CONTROLS, DEFAULTS, Control, Settings, SettingsError
 
-# Hires fix, the choice of networks by name in a prompt and full fine-tunes belong to WebUIs.
+# Hires fix belongs to WebUIs; the base checkpoint is given as a file.
 _SETTINGS_HERE = (
     "mode",
     "weak_ratio",
@@ -43,6 +43,11 @@ _LORA = re.compile(r"(?P<path>.+?)(?::(?P<strength>[-+.\d][-+.\deE]*))?(?P<own>(
 _LORA_FORM = "PATH[:STRENGTH][:pg=RATIO][:weak=STRENGTH]"
 
 
+def called(path: Path) -> str:
+    """Return what the user calls a file or folder: its name, without the ending that all of them have."""
+    return path.stem if path.suffix == ".safetensors" else path.name
+
+
 @dataclass(frozen=True)
 class LoraFile:
     """A network as `--lora` gives it; what it leaves out is None."""
@@ -53,7 +58,7 @@ class LoraFile:
 
     @property
     def name(self) -> str:
-        return self.path.stem if self.path.suffix else self.path.name
+        return called(self.path)
 
 
 def add_command(commands: Any) -> None:
@@ -80,6 +85,10 @@ def add_command(commands: Any) -> None:
         "strength in the weak branch (-2 to 2); may be given more than once",
     )  # fmt: skip
     files.add_argument(
+        "--base-checkpoint", type=Path, metavar="PATH",
+        help="what the checkpoint, a full fine-tune, started from: diffusers folder or .safetensors file",
+    )  # fmt: skip
+    files.add_argument(
         "--out", type=Path, default=Path("outputs"), metavar="FOLDER", help="where PNGs go (default: outputs)"
     )
     files.add_argument(
@@ -100,6 +109,8 @@ def job_from(options: argparse.Namespace, base: Job) -> Job:
     """
     given = {name: getattr(options, name) for name in _JOB_OPTIONS if getattr(options, name) is not None}
     chosen = {name: getattr(options, name) for name in _SETTINGS_HERE if getattr(options, name) is not None}
+    if options.base_checkpoint is not None:
+        chosen["base_checkpoint"] = called(options.base_checkpoint)
     try:
         # A picture that was made without guidance is repeated without, unless a control is asked for.
         switch = {"enabled": True} if chosen else {}

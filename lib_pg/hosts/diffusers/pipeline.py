@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from lib_pg.deltas import ActiveNetwork, Additive, Delta, Parameters
 from lib_pg.deltas.merge import merged, originals_of
 from lib_pg.formats import match, read_network
+from lib_pg.hosts.diffusers.base_checkpoint import BaseCheckpoint
+from lib_pg.hosts.diffusers.models import models_of
 from lib_pg.networks import Network
 from lib_pg.run import Call, GuidedRun
 from lib_pg.settings import Settings
@@ -85,16 +87,6 @@ def _placed(delta: Delta, weight: Tensor) -> Delta:
     return delta.on(weight.device)
 
 
-def models_of(pipeline: Any) -> dict[str, nn.Module]:
-    """Return the models that networks adapt, by component name."""
-    models = {
-        "unet": pipeline.unet,
-        "te1": getattr(pipeline, "text_encoder", None),
-        "te2": getattr(pipeline, "text_encoder_2", None),
-    }
-    return {component: model for component, model in models.items() if model is not None}
-
-
 @contextmanager
 def installed(networks: Sequence[Network]) -> Iterator[None]:
     """Have the networks in the pipeline's weights for the block; afterwards these are bit-identical."""
@@ -108,6 +100,7 @@ def guided(
     networks: Sequence[Network],
     settings: Settings,
     warn: Warn = _log,
+    base: BaseCheckpoint | None = None,
 ) -> Iterator[GuidedRun[EncodedPrompt]]:
     """Guide every call of `pipeline` in the block; afterwards no hook is left.
 
@@ -116,15 +109,16 @@ def guided(
         networks: those that are in its weights now (`installed`).
         settings: PG, AG or CFG and their controls. Set the CFG scale in the pipeline's call as usual.
         warn: is told, once for each message, what would surprise the user.
+        base: what the pipeline's checkpoint started from (`load_base_checkpoint`), for a full fine-tune.
 
     Raises:
         RuntimeError: the pipeline is guided already.
     """
-    host = DiffusersHost(pipeline, networks, warn)
+    host = DiffusersHost(pipeline, networks, warn, base)
     if any(isinstance(hook, _UNetHook) for hook in pipeline.unet._forward_pre_hooks.values()):
         raise RuntimeError("this pipeline is guided already; leave that block before you guide it again")
     with ExitStack() as stack:
-        run = stack.enter_context(GuidedRun(host, settings))
+        run = stack.enter_context(GuidedRun(host, settings, kept=base.kept if base else None))
         hook = _UNetHook(host, run)
         stack.callback(pipeline.unet.register_forward_pre_hook(hook, with_kwargs=True).remove)
         stack.callback(pipeline.unet.register_forward_hook(hook.restore_rows).remove)
@@ -134,9 +128,13 @@ def guided(
 class DiffusersHost:
     """The host protocol for one pipeline."""
 
-    def __init__(self, pipeline: Any, networks: Sequence[Network], warn: Warn) -> None:
+    def __init__(
+        self, pipeline: Any, networks: Sequence[Network], warn: Warn, base: BaseCheckpoint | None = None
+    ) -> None:
         self._pipeline = pipeline
-        self._networks = tuple(networks)
+        self._base = base
+        # First, for networks are trained on top of it.
+        self._networks = (*([base.network] if base else ()), *networks)
         self._warn = warn
         self._warned: set[str] = set()
 
@@ -148,7 +146,8 @@ class DiffusersHost:
         return range(total // 2) if self._pipeline.do_classifier_free_guidance else ()
 
     def pristine(self, module: nn.Module) -> Parameters | None:
-        return originals_of(module)
+        of_base = self._base.pristine(module) if self._base else None
+        return originals_of(module) if of_base is None else of_base
 
     def null_prompt(self, ratios: Sequence[float]) -> EncodedPrompt:
         pipeline = self._pipeline

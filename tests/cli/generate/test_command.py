@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from lib_pg.cli.main import main
 from lib_pg.cli.png_text import parse, read_parameters, write_parameters
+from tests.checkpoints import moved
 from tests.networks import random_kohya_file, random_peft_file
 from tests.pipelines import sd_pipeline, sdxl_pipeline
 
@@ -89,6 +90,22 @@ def test_a_folder_of_peft_is_a_network(run: Run, models: Path, tmp_path: Path) -
     assert parse(read_parameters(twice)).prompt == "a sks dog <lora:a dog:1.0>"
     assert same_pixels(path, expected)
     assert not same_pixels(path, twice)
+
+
+@pytest.mark.parametrize("model", ["sd", "sdxl"])
+def test_a_full_fine_tune_is_weakened_towards_its_base(
+    run: Run, models: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = sd_pipeline if model == "sd" else sdxl_pipeline
+    base = moved(make(), seed=3).save_pretrained(tmp_path / "start") or tmp_path / "start"
+    (path,) = run(*FAST, "--base-checkpoint", str(base), "--weak-ratio", "0.3", model=model, lora=None)
+    (again,) = run("--from-png", str(path), "--base-checkpoint", str(base), model=model, lora=None)
+    (plain,) = run(*FAST, model=model, lora=None)
+    assert parse(read_parameters(path)).pairs["PG base checkpoint"] == "start"
+    assert same_pixels(path, again)
+    assert not same_pixels(path, plain)
+    assert main(["generate", "--from-png", str(path), "--checkpoint", str(models / model)]) == 2
+    assert "base checkpoint 'start'; give it with --base-checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("own", [":0:weak=1", ":0.7:weak=0.2", ":0.9:pg=0.5", ":0.9"])
@@ -205,6 +222,9 @@ BAD = {
     "own ratio": (["--lora", "x.safetensors:1:pg=2"], "between 0 and 1"),
     "own strength": (["--lora", "x.safetensors:1:weak=3"], "between -2 and 2"),
     "own strength not a number": (["--lora", "x.safetensors:weak=x"], "expected a number"),
+    "no base": (["--base-checkpoint", "{tmp}/nowhere.safetensors"], "there is no such file"),
+    "another base": (["--base-checkpoint", "{models}/sdxl"], "for another architecture or incomplete"),
+    "a base that is a pickle": (["--base-checkpoint", "{tmp}/model.ckpt"], "pickle"),
     "a tag": (["--prompt", "dog <lora:x:1>"], "--lora PATH"),
     "a prompt that would not read back": (["--prompt", "a\nNegative prompt: b"], "would not read back"),
     "not a picture": (["--from-png", "{models}/sd_dog.safetensors"], "cannot be read as a PNG"),

@@ -1,0 +1,38 @@
+"""A full fine-tune: what a checkpoint's own weights have beyond those it started from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lib_pg.deltas.base import Delta, Parameters
+
+
+@dataclass(frozen=True, eq=False)
+class FineTune(Delta):
+    """C = m (theta_ft - theta_pre) of one layer's parameters, whichever of them the fine-tune has moved.
+
+    Attributes:
+        own: returns the layer's parameters in the fine-tuned checkpoint, without any network.
+        base: returns those that the base has other values for, read anew at every call.
+    """
+
+    own: Callable[[], Parameters]
+    base: Callable[[], Parameters]
+
+    kind = "full fine-tune"
+
+    @property
+    def nbytes(self) -> int:
+        """Nothing: one is the model's, the other stays in its file."""
+        return 0
+
+    def contribution(self, parameters: Parameters, strength: float) -> dict[str, Tensor]:
+        own, added = self.own(), {}
+        for name, before in parameters.items():
+            after = own.get(name)
+            if before is not None and after is not None:
+                added[name] = (after.float() - before.to(after.device).float()) * strength
+        return added

@@ -1,0 +1,165 @@
+"""Base checkpoints: what differs is found under every naming, and what cannot be a base is said."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lib_pg.deltas import Parameters
+from lib_pg.deltas.merge import parameters_of
+from lib_pg.formats import NetworkError
+from lib_pg.formats.checkpoint import Difference, difference, open_checkpoint
+from tests.checkpoints import open_clip_of, single_file_of
+from tests.networks import tiny_text_encoder, tiny_unet
+from tests.pipelines import sd_pipeline
+
+
+def compared(path: Path, component: str, model: nn.Module) -> Difference | None:
+    return difference(open_checkpoint(path), component, model, parameters_of)
+
+
+@torch.no_grad()
+def base_of(model: nn.Module, found: Difference) -> dict[str, Tensor]:
+    """All parameters of the base, those that are equal being the model's own."""
+    values: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        parameters: Parameters = parameters_of(module)
+        if module in found.deltas:
+            parameters = {**parameters, **found.deltas[module].base()}
+        values |= {f"{path}.{name}": value for name, value in parameters.items() if value is not None}
+    return values
+
+
+@pytest.mark.parametrize("projection", [False, True])
+def test_open_clip_s_names(tmp_path: Path, projection: bool) -> None:
+    """SD 2.x, and SDXL's second text encoder, which has a projection that lies the other way round."""
+    prefix, component = ("conditioner.embedders.1.", "te2") if projection else ("cond_stage_model.", "te1")
+    start, tuned = tiny_text_encoder(projection), tiny_text_encoder(projection)
+    tensors = {f"{prefix}model.{name}": value.contiguous() for name, value in open_clip_of(start).items()}
+    save_file(tensors, tmp_path / "base.safetensors")
+    found = compared(tmp_path / "base.safetensors", component, tuned)
+    assert found is not None
+    base = base_of(tuned, found)
+    assert base.keys() == dict(start.named_parameters()).keys()
+    assert all(torch.equal(base[name], value) for name, value in start.named_parameters())
+
+
+def test_weights_in_parts_and_in_half_precision_beside_full(tmp_path: Path) -> None:
+    unet, folder = tiny_unet(), tmp_path / "unet"
+    folder.mkdir()
+    tensors = {name: value.detach().clone() for name, value in unet.named_parameters()}
+    names = sorted(tensors)
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        file = folder / f"diffusion_pytorch_model-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, file)
+    save_file(
+        {name: value.half() for name, value in tensors.items()},
+        folder / "diffusion_pytorch_model.fp16.safetensors",
+    )
+    found = compared(tmp_path, "unet", unet)
+    assert found is not None
+    assert not found.deltas
+
+
+def change(**changes: Callable[[Tensor], Tensor] | None) -> Callable[[Path], None]:
+    """Rewrite tensors of a file whose names end as the arguments do (with __ for dots); None drops them."""
+
+    def rewrite(path: Path) -> None:
+        tensors = load_file(path)
+        for ending, new in changes.items():
+            for key in [key for key in tensors if key.endswith(ending.replace("__", "."))]:
+                value = tensors.pop(key)
+                if new is not None:
+                    tensors[key] = new(value).contiguous()
+        save_file(tensors, path)
+
+    return rewrite
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (truncated, "is not a valid safetensors file"),
+    "a pickle, renamed": (
+        lambda path: path.write_bytes(pickle.dumps({1: 2}) + bytes(99)),
+        "is a Python pickle",
+    ),
+    "a zip, renamed": (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)), "is a zip archive"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty"),
+    "gone": (os.remove, "there is no such file"),
+    "NaN": (
+        change(out__2__weight=lambda value: value * torch.nan),
+        "out.2.weight holds values that are not finite",
+    ),
+    "infinity": (change(out__2__bias=lambda value: value / 0), "out.2.bias holds values that are not finite"),
+    "another shape": (
+        change(out__2__weight=lambda value: value[:, :3]),
+        r"out.2.weight has the shape .* it is for another architecture",
+    ),
+    "wide": (change(out__2__bias=lambda value: value.expand(4, 4)), "out.2.bias has the shape"),
+    "half of the layers": (change(weight=None), r"holds \d+ of \d+ parameters of the loaded model's U-Net"),
+    "one tensor missing": (change(out__2__bias=None), r"\(not model.diffusion_model.out.2.bias\)"),
+    "float8": (
+        change(out__2__weight=lambda value: value.to(torch.float8_e4m3fn)),
+        "is stored as F8_E4M3, expected",
+    ),
+    "integers": (change(out__2__weight=lambda value: value.to(torch.int8)), "is stored as I8, expected"),
+    "no model": (lambda path: save_file({"x": torch.zeros(1)}, path), "holds 0 of"),
+    "an inpainting model": (
+        change(input_blocks__0__0__weight=lambda value: torch.cat([value, value, value[:, :1]], 1)),
+        "input_blocks.0.0.weight has the shape .16, 9, 3, 3.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_cannot_be_a_base_is_said_in_one_sentence(tmp_path: Path, case: str) -> None:
+    damage, pattern = HOSTILE[case]
+    pipeline = sd_pipeline()
+    path = single_file_of(pipeline, tmp_path / "base.safetensors")
+    damage(path)
+    with pytest.raises(NetworkError, match=pattern) as caught:
+        compared(path, "unet", pipeline.unet)
+    message = str(caught.value)
+    assert message.startswith("base")
+    assert message.isprintable()
+    assert len(message) < 400
+
+
+def test_a_folder_without_a_unet_is_none(tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match=r"is a folder without unet/diffusion_pytorch_model\.safetensors"):
+        open_checkpoint(tmp_path)
+
+
+def test_an_inpainting_model_from_one_that_is_not(tmp_path: Path) -> None:
+    """To its base, mask and masked picture add nothing."""
+    path = single_file_of(sd_pipeline(), tmp_path / "base.safetensors")
+    unet = sd_pipeline().unet
+    first = unet.conv_in
+    unet.conv_in = nn.Conv2d(9, first.out_channels, 3, padding=1)
+    found = compared(path, "unet", unet)
+    assert found is not None
+    base = found.deltas[unet.conv_in].base()["weight"]
+    assert torch.equal(base[:, :4], first.weight)
+    assert not base[:, 4:].any()
+
+
+def test_a_file_that_changes_while_it_is_in_use_is_not_read(tmp_path: Path) -> None:
+    pipeline = sd_pipeline()
+    path = single_file_of(pipeline, tmp_path / "base.safetensors")
+    with torch.no_grad():
+        pipeline.unet.conv_in.bias.add_(1)
+    found = compared(path, "unet", pipeline.unet)
+    assert found is not None
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(NetworkError, match="the file was changed while it was in use"):
+        found.deltas[pipeline.unet.conv_in].base()
