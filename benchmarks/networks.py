@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from lib_pg.deltas import ActiveNetwork, Delta, LowRank
 from lib_pg.deltas.bias import WithBias
 from lib_pg.deltas.dora import Dora
+from lib_pg.deltas.fine_tune import FineTune
 from lib_pg.deltas.full import FullDifference
 from lib_pg.deltas.glora import GLora
 from lib_pg.deltas.ia3 import IA3
 from lib_pg.deltas.loha import LoHa
 from lib_pg.deltas.lokr import LoKr
+from lib_pg.deltas.merge import parameters_of
 from lib_pg.deltas.oft import Boft, Oft
+from lib_pg.hosts.diffusers import BaseCheckpoint
 from lib_pg.networks import Network
 
 Noise = Callable[..., Tensor]
@@ -44,6 +47,22 @@ def random_network(unet: nn.Module, kind: str = "LoRA") -> Network:
         if isinstance(module, nn.Linear) and ".transformer_blocks." in name
     }
     return Network(kind, {"unet": ActiveNetwork(kind, deltas)})
+
+
+def random_base(unet: nn.Module) -> BaseCheckpoint:
+    """Return a base checkpoint that differs in every layer; it is made up when it is read."""
+
+    def delta(module: nn.Module) -> FineTune:
+        own = {name: value for name, value in parameters_of(module).items() if value is not None}
+        return FineTune(lambda: own, lambda: {name: value * 0.98 for name, value in own.items()})
+
+    deltas = {
+        module: delta(module)
+        for module in unet.modules()
+        if any(value is not None for value in module._parameters.values())
+    }
+    parts = {"unet": ActiveNetwork("fine-tune", deltas)}
+    return BaseCheckpoint(Network("fine-tune", parts, base="base"), len(deltas), 0)
 
 
 def _lora(layer: nn.Linear, noise: Noise) -> LowRank:

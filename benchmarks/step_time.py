@@ -4,12 +4,12 @@
 
 Arms take turns in one run, so that a slow minute of the machine slows all of them:
 
-    CFG          the pipeline with a LoRA merged into its weights
-    PG KIND      a network of a kind merged, and this project's guidance
-    PG full fine-tune: every parameter of the U-Net moved, weakened towards the base
-    two passes   CFG's two rows in two calls of the U-Net, weights as they are: the floor of methods that run
-                 another model for the weak branch
-    re-merge     the same, with the LoRA taken out of and put back into the weights between them
+    CFG                  the pipeline with a LoRA merged into its weights
+    PG KIND              a network of a kind merged, and this project's guidance
+    PG full fine-tune    no network, every parameter of the U-Net moved from a base checkpoint's
+    two passes           CFG's two rows in two calls of the U-Net, weights as they are: the floor of methods
+                         that run another model for the weak branch
+    re-merge             the same, with the LoRA taken out of and put back into the weights between them
 
 Memory is the process's greatest size during a picture beyond what the same picture takes without guidance.
 """
@@ -33,13 +33,15 @@ from tqdm import tqdm
 
 from benchmarks.memory import peak_bytes
 from benchmarks.models import sd15_pipeline
-from benchmarks.networks import KINDS, random_network
+from benchmarks.networks import KINDS, random_base, random_network
+from lib_pg.deltas import ActiveNetwork
 from lib_pg.deltas.merge import add_networks
-from lib_pg.hosts.diffusers import guided, installed
+from lib_pg.hosts.diffusers import BaseCheckpoint, guided, installed
 from lib_pg.networks import Network
 from lib_pg.settings import Settings
 
 WEAK_RATIO = 0.7
+FINE_TUNE = "full fine-tune"
 PG = Settings(enabled=True, mode="PG", weak_ratio=WEAK_RATIO)
 
 
@@ -57,13 +59,11 @@ class Kind:
         """Say what it takes, beside the network and beside the weights of the layers it changes."""
         if self.extra_peak_bytes is None:
             return "not measured, this system does not tell it"
-        to_network, to_weights = (
-            self.extra_peak_bytes / whole for whole in (self.network_bytes, self.touched_bytes)
-        )
-        return (
-            f"{self.extra_peak_bytes / 2**20:.1f} MiB, {to_network:.2f}x the network's "
-            f"{self.network_bytes / 2**20:.1f} MiB, {to_weights:.2f}x the weights of its layers"
-        )
+        to_weights = self.extra_peak_bytes / self.touched_bytes
+        said = f"{self.extra_peak_bytes / 2**20:.1f} MiB, {to_weights:.2f}x the weights of its layers"
+        if not self.network_bytes:
+            return said
+        return f"{said}, {self.extra_peak_bytes / self.network_bytes:.2f}x the network"
 
 
 @dataclass
@@ -93,12 +93,14 @@ def main() -> None:
         return _step_seconds(pipeline, options.size, options.steps)
 
     sample()  # the first call of a process is slow
-    networks = {kind: random_network(pipeline.unet, kind) for kind in options.kinds}
-    kinds = {kind: _measured(pipeline, network, sample) for kind, network in networks.items()}
-    seconds = _take_turns(_arms(pipeline, networks), sample, options.rounds)
+    cases = {kind: Case([random_network(pipeline.unet, kind)]) for kind in options.kinds if kind != FINE_TUNE}
+    if FINE_TUNE in options.kinds:
+        cases[FINE_TUNE] = Case([], random_base(pipeline.unet))
+    kinds = {kind: _measured(pipeline, case, sample) for kind, case in cases.items()}
+    seconds = _take_turns(_arms(pipeline, cases), sample, options.rounds)
     result = Result(
         size=options.size,
-        layers=len(next(iter(networks.values())).parts["unet"].deltas),
+        layers=len(random_network(pipeline.unet).parts["unet"].deltas),
         threads=options.threads,
         rounds=options.rounds,
         torch=torch.__version__,
@@ -120,8 +122,8 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--size", type=int, default=256, help="pixels (default: 256)")
     parser.add_argument(
-        "--kinds", nargs="+", choices=KINDS, default=[*KINDS], metavar="KIND",
-        help=f"kinds of networks: {', '.join(KINDS)} (default: all)",
+        "--kinds", nargs="+", choices=[*KINDS, FINE_TUNE], default=[*KINDS, FINE_TUNE], metavar="KIND",
+        help=f"{', '.join([*KINDS, FINE_TUNE])} (default: all)",
     )  # fmt: skip
     parser.add_argument(
         "--steps", type=int, default=4, help="sampling steps a turn, the first not counted (default: 4)"
@@ -132,22 +134,36 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measured(pipeline: Any, network: Network, sample: Callable[[], object]) -> Kind:
-    with installed([network]):
+@dataclass(frozen=True)
+class Case:
+    """What is weakened in an arm."""
+
+    networks: list[Network]
+    base: BaseCheckpoint | None = None
+
+    def parts(self) -> list[ActiveNetwork]:
+        return [
+            network.parts["unet"] for network in [*self.networks, *([self.base.network] if self.base else [])]
+        ]
+
+
+def _measured(pipeline: Any, case: Case, sample: Callable[[], object]) -> Kind:
+    with installed(case.networks):
         without = peak_bytes(sample)
-        with guided(pipeline, [network], PG) as run:
+        with guided(pipeline, case.networks, PG, base=case.base) as run:
             peak = peak_bytes(sample)
             engines = run.describe().partition("U-Net: ")[2]
-    part = network.parts["unet"]
-    touched = sum(module.weight.nbytes for module in part.deltas)
+    touched = {value for part in case.parts() for module in part.deltas for value in module.parameters()}
     extra = None if without is None or peak is None else peak - without
-    return Kind(engines, part.nbytes, touched, extra)
+    return Kind(
+        engines, sum(part.nbytes for part in case.parts()), sum(value.nbytes for value in touched), extra
+    )
 
 
 Arm = Callable[[], AbstractContextManager[Any]]
 
 
-def _arms(pipeline: Any, networks: dict[str, Network]) -> dict[str, Arm]:
+def _arms(pipeline: Any, cases: dict[str, Case]) -> dict[str, Arm]:
     lora = random_network(pipeline.unet)
     part, change = lora.parts["unet"], 1.0 - WEAK_RATIO
     others: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
@@ -155,15 +171,15 @@ def _arms(pipeline: Any, networks: dict[str, Network]) -> dict[str, Arm]:
         "re-merge": (lambda: add_networks([part], -change), lambda: add_networks([part], change)),
     }
 
-    def guiding(network: Network) -> Arm:
-        return lambda: _both(installed([network]), guided(pipeline, [network], PG))
+    def guiding(case: Case) -> Arm:
+        return lambda: _both(installed(case.networks), guided(pipeline, case.networks, PG, base=case.base))
 
     def in_two_calls(weaken: Callable[[], None], restore: Callable[[], None]) -> Arm:
         return lambda: _both(installed([lora]), _two_passes(pipeline.unet, weaken, restore))
 
     return {
         "CFG": lambda: installed([lora]),
-        **{f"PG {kind}": guiding(network) for kind, network in networks.items()},
+        **{f"PG {kind}": guiding(case) for kind, case in cases.items()},
         **{name: in_two_calls(*steps) for name, steps in others.items()},
     }
 
