@@ -15,6 +15,7 @@ for _name in [name for name in sys.modules if name.partition(".")[0] == "lib_pg"
 
 from lib_pg import TITLE, __version__
 from lib_pg.hosts.detect import UnsupportedHost, WebuiHost, find_host
+from lib_pg.hosts.webui.base_checkpoint import BaseCheckpoints
 from lib_pg.hosts.webui.generation import WebuiGuidance, clean
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.page import accordion, axes, paste, settings_page
@@ -48,6 +49,7 @@ class Script(scripts.Script):
         if HOST is None:
             return False
         self.null_prompts = NullPrompts()
+        self.bases = BaseCheckpoints()
         self.live = LiveLine(_tab(is_img2img))
         return scripts.AlwaysVisible
 
@@ -76,6 +78,7 @@ class Script(scripts.Script):
             HOST.passes,
             warn_on_page,
             null_prompts=self.null_prompts,
+            bases=self.bases,
             infotext=options.write_infotext,
             details=options.console == "Details",
         )

@@ -31,11 +31,11 @@ CORE = {
 _ANY_OF_CORE = set(CORE) - {"formats"}
 ROOMS = {
     **CORE,
-    "hosts": set(),
-    "hosts.webui": _ANY_OF_CORE,
-    "hosts.a1111": {"hosts.webui", *_ANY_OF_CORE},
-    "hosts.forge": {"hosts.webui", *_ANY_OF_CORE},
-    "hosts.diffusers": {"formats", *_ANY_OF_CORE},
+    "hosts": {"formats", *_ANY_OF_CORE},
+    "hosts.webui": {"hosts", "formats", *_ANY_OF_CORE},
+    "hosts.a1111": {"hosts.webui", "formats", *_ANY_OF_CORE},
+    "hosts.forge": {"hosts.webui", "formats", *_ANY_OF_CORE},
+    "hosts.diffusers": {"hosts", "formats", *_ANY_OF_CORE},
     "hosts.detect": {"hosts.a1111", "hosts.forge", "hosts.webui"},
     "page": {"hosts.webui", *_ANY_OF_CORE},
     "cli": {"hosts.diffusers", *CORE},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,13 @@ from lib_pg.deltas.base import Parameters
 from lib_pg.deltas.fine_tune import FineTune
 from lib_pg.deltas.kind import BYTES, Header
 from lib_pg.deltas.shapes import is_same
-from lib_pg.formats.checkpoint_names import Place, places
+from lib_pg.formats.checkpoint_names import Place, original_name, places
 from lib_pg.formats.container import open_container
 from lib_pg.formats.errors import NetworkError, counted, printable
 
 ADVICE = "choose the checkpoint that the loaded one was trained from, as .safetensors"
 # Folders of diffusers, and the names their weights have there, whole or in parts.
 _FOLDERS = {"unet": "unet", "te1": "text_encoder", "te2": "text_encoder_2"}
-_CALLED = {"unet": "U-Net", "te1": "text encoder", "te2": "second text encoder"}
 _WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|model)(\.fp16)?(?:-\d{5}-of-\d{5})?\.safetensors")
 
 
@@ -52,6 +51,27 @@ class Checkpoint:
 
     def of(self, component: str) -> Mapping[str, _Tensor]:
         return self.tensors.get("" if self.single else component, {})
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded model, and where a checkpoint has it.
+
+    Attributes:
+        part: the part of a network that it is: unet, or a text encoder.
+        component: unet, te1 or te2 where its modules are named as diffusers and transformers do.
+        module: the model itself.
+        prefix: what stands before its modules' own names in a single file, where those are the original ones.
+    """
+
+    part: str
+    component: str
+    module: nn.Module
+    prefix: str | None = None
+
+    @property
+    def is_unet(self) -> bool:
+        return self.component == "unet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +109,12 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def difference(
-    checkpoint: Checkpoint, component: str, model: nn.Module, own: Callable[[nn.Module], Parameters]
+    checkpoint: Checkpoint, called: str, model: Model, own: Callable[[nn.Module], Parameters]
 ) -> Difference | None:
     """Compare a loaded model with its base, one parameter after the other.
 
     Args:
-        component: unet, te1 or te2.
+        called: what the user calls the model.
         own: returns a layer's parameters in the loaded checkpoint, without any network.
 
     Returns:
@@ -103,30 +123,32 @@ def difference(
     Raises:
         NetworkError: it is for another architecture, incomplete or quantised, or a value is not finite.
     """
-    tensors = checkpoint.of(component)
-    found = places(component, model, tensors, checkpoint.single)
+    tensors = checkpoint.of(model.component)
+    layers = dict(_layers(model.module))
+    found = _places(checkpoint, model, layers)
     there = {name: place for name, place in found.items() if place.key in tensors}
-    if not there and component != "unet":
+    if not there and not model.is_unet:
         return None
-    called = _CALLED.get(component, component)
-    if len(there) < len(found):
-        missing = next(place.key for name, place in found.items() if name not in there)
+    missing = [
+        found[path, name].key
+        for path, name in found
+        if (path, name) not in there and not _is_spare(path, name)
+    ]
+    if missing:
         problem = (
             f"holds {len(there)} of {counted(len(found), 'parameter')} of the loaded model's {called} (not "
-            f"{printable(missing)}): it is for another architecture or incomplete"
+            f"{printable(missing[0])}): it is for another architecture or incomplete"
         )
         raise NetworkError(checkpoint.name, problem, ADVICE)
     deltas: dict[nn.Module, FineTune] = {}
     equal = 0
-    for path, module in model.named_modules():
-        names = [name for name, value in module._parameters.items() if value is not None]
-        if not names:
-            continue
+    for path, (module, names) in layers.items():
         sources = {
             name: _Source(
                 checkpoint.name, tensors[there[path, name].key], there[path, name], _shape(module, name)
             )
             for name in names
+            if (path, name) in there
         }
         parameters = own(module)
         moved = {
@@ -139,6 +161,37 @@ def difference(
     return Difference(deltas, equal)
 
 
+def _layers(model: nn.Module) -> Iterator[tuple[str, tuple[nn.Module, list[str]]]]:
+    """Yield all modules with parameters, by path, and the parameters' names.
+
+    torch's attention uses the parameters of its output layer without calling it: they are its own here.
+    """
+    inside = {module.out_proj for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
+    for path, module in model.named_modules():
+        if module in inside:
+            continue
+        names = [name for name, value in module._parameters.items() if value is not None]
+        if isinstance(module, nn.MultiheadAttention):
+            names += [f"out_proj.{name}" for name, _ in module.out_proj.named_parameters()]
+        if names:
+            yield path, (module, names)
+
+
+def _places(
+    checkpoint: Checkpoint, model: Model, layers: Mapping[str, tuple[nn.Module, list[str]]]
+) -> dict[tuple[str, str], Place]:
+    names = [(path, name) for path, (_, own) in layers.items() for name in own]
+    if model.prefix is None:
+        tensors = checkpoint.of(model.component)
+        return places(model.component, model.module, names, tensors, checkpoint.single)
+    return {(path, name): Place(original_name(model.prefix, path, name)) for path, name in names}
+
+
+def _is_spare(path: str, name: str) -> bool:
+    """Whether many files lack a parameter, which then is what it is in the loaded checkpoint."""
+    return name == "logit_scale" or "text_projection" in f"{path}.{name}"
+
+
 def _fine_tune(
     module: nn.Module, own: Callable[[nn.Module], Parameters], sources: Mapping[str, _Source]
 ) -> FineTune:
@@ -146,9 +199,7 @@ def _fine_tune(
 
 
 def _shape(module: nn.Module, name: str) -> tuple[int, ...]:
-    value = module._parameters[name]
-    assert value is not None
-    return tuple(value.shape)
+    return tuple(module.get_parameter(name).shape)
 
 
 def _is_equal(base: Tensor, own: Tensor | None) -> bool:

@@ -8,7 +8,7 @@ second one of SDXL, in OpenCLIP, which keeps q, k and v of a layer in one tensor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -59,21 +59,20 @@ class Place:
 
 
 def places(
-    component: str, model: nn.Module, keys: Mapping[str, object], single: bool
+    component: str,
+    model: nn.Module,
+    names: Sequence[tuple[str, str]],
+    keys: Mapping[str, object],
+    single: bool,
 ) -> dict[tuple[str, str], Place]:
-    """Return where each parameter would be, by its module's path and its name.
+    """Return where each parameter would be.
 
     Args:
         component: unet, te1 or te2.
+        names: parameters, by their modules' paths and their own names.
         keys: the file's tensors.
         single: whether it is a single file with a whole pipeline.
     """
-    names = [
-        (path, name)
-        for path, module in model.named_modules()
-        for name, value in module._parameters.items()
-        if value is not None
-    ]
     if component == "unet":
         return (
             dict(_of_unet(model, names))
@@ -94,7 +93,16 @@ def places(
     return found
 
 
-def _of_unet(model: nn.Module, names: list[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Place]]:
+def original_name(prefix: str, path: str, name: str) -> str:
+    """Return the name in a single file of a parameter whose module has its original name in the host.
+
+    A1111 puts wrappers of its own around modules, whose parameters are called as if they were not there.
+    """
+    words = [word for word in f"{path}.{name}".split(".") if word and word != "wrapped"]
+    return prefix + ".".join(words)
+
+
+def _of_unet(model: nn.Module, names: Sequence[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Place]]:
     original = {path: name for name, path in ldm_names(path for path, _ in model.named_modules()).items()}
     for path, name in names:
         yield (path, name), Place(f"{_UNET}{original.get(path, path)}.{name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_pg import TITLE
+from lib_pg.page.checkpoint_picker import build_checkpoint
 from lib_pg.page.components import Components, elem_id, on_page_load, quiet
 from lib_pg.page.forecast import as_html
 from lib_pg.page.keyboard import reach_headers
@@ -107,14 +108,7 @@ def _advanced_controls(tab: str, made: dict[str, Any], values: Mapping[str, Any]
         with gr.Row(elem_classes="pg-row", visible=hires):
             _add(made, tab, "hires", values)
             _add(made, tab, "hires_weak_ratio", values, visible=values["hires"] == "Own")
-        made["base_checkpoint"] = gr.Textbox(
-            values["base_checkpoint"],
-            label=CONTROLS["base_checkpoint"].label,
-            info=f"{CONTROLS['base_checkpoint'].help} Not supported yet.",
-            interactive=False,
-            max_lines=1,
-            elem_id=elem_id(tab, "base_checkpoint"),
-        )
+        made["base_checkpoint"] = build_checkpoint(tab, values["base_checkpoint"])
 
 
 def _add(made: dict[str, Any], tab: str, name: str, values: Mapping[str, Any], visible: bool = True) -> None:

@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lib_pg import TITLE
+from lib_pg.hosts.webui.checkpoints import find_checkpoint
+from lib_pg.page.checkpoint_picker import choices as checkpoints
 from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Control, Settings, SettingsError
 
 ATTRIBUTE = "pg_overrides"
 
 _MODULE_FILE = "xyz_grid.py"
+_LISTED = 8
 _SWITCH = {"true": True, "false": False}
 
 
@@ -87,8 +90,11 @@ def _confirm(name: str, control: Control) -> Callable[[Any, Sequence[Any]], None
                 Settings.from_dict({name: _setting(name, value)})
             except SettingsError as error:
                 raise SettingsError(f"[PG] {control.label}: {error}") from None
-            if name == "base_checkpoint" and value != NO_CHECKPOINT:
-                raise SettingsError(f"[PG] {control.label}: only {NO_CHECKPOINT!r} is supported yet")
+            if name == "base_checkpoint" and value != NO_CHECKPOINT and find_checkpoint(value) is None:
+                known = ", ".join(checkpoints()[:_LISTED])
+                raise SettingsError(
+                    f"[PG] {control.label}: {value!r} is none of the host's; choose from {known}"
+                )
 
     return confirm
 
@@ -97,7 +103,7 @@ def _choices(name: str, control: Control) -> Callable[[], list[str]] | None:
     if control.kind == "switch":
         return lambda: ["True", "False"]
     if name == "base_checkpoint":
-        return lambda: [NO_CHECKPOINT]
+        return checkpoints
     return (lambda: list(control.choices)) if control.kind == "choice" else None
 
 

@@ -44,8 +44,6 @@ def forecast(
         return [reason]
     wanted = parse_networks(prompt)
     sentences = [network.problem for network in wanted if network.problem][:_LISTED]
-    if settings.base_checkpoint != NO_CHECKPOINT:
-        sentences.append("A base checkpoint is not supported yet and will be ignored.")
     return [*_networks(settings, wanted, metadata), *sentences]
 
 
@@ -78,6 +76,8 @@ def _networks(settings: Settings, wanted: Sequence[PromptNetwork], metadata: Met
     from lib_pg.networks import describe, plan
 
     active = [_network(network, metadata) for network in wanted if network.name]
+    if settings.base_checkpoint != NO_CHECKPOINT:
+        active.insert(0, _fine_tune(settings.base_checkpoint))
     decided = plan(settings, active)
     if not decided.weakens:
         return [_sentence(note) for note in decided.notes]
@@ -101,6 +101,14 @@ def _network(wanted: PromptNetwork, metadata: Metadata) -> Network:
     name = wanted.name if len(wanted.name) <= _NAME_SHOWN else wanted.name[:_NAME_SHOWN] + "..."
     part = ActiveNetwork(name, {}, wanted.unet_strength, wanted.own.strength)
     return Network(name, {"unet": part}, wanted.own.ratio, metadata(wanted.name))
+
+
+def _fine_tune(base: str) -> Network:
+    from lib_pg.deltas.base import ActiveNetwork
+    from lib_pg.networks import Network
+
+    name = "the checkpoint"
+    return Network(name, {"unet": ActiveNetwork(name, {})}, base=base)
 
 
 def _more(active: Sequence[Network]) -> str:

@@ -13,9 +13,6 @@ from lib_pg.settings import CONTROLS, SettingsError
 if TYPE_CHECKING:
     from lib_pg.page.components import Components
 
-# Its control is disabled: it must not hold what its user cannot take back.
-_NOT_PASTED = ("base_checkpoint",)
-
 
 @dataclass(frozen=True)
 class Restore:
@@ -48,13 +45,9 @@ class Restore:
 
 def infotext_fields(components: Components) -> list[tuple[Any, Any]]:
     """Return pairs of a component and what reads its value, as the host's `Script.infotext_fields`."""
-    return [
-        (component, Restore(name))
-        for name, component in zip(CONTROLS, components.controls, strict=True)
-        if name not in _NOT_PASTED
-    ]
+    return [(component, Restore(name)) for name, component in zip(CONTROLS, components.controls, strict=True)]
 
 
 def paste_field_names() -> list[Any]:
     """Return what the host's `Script.paste_field_names` needs for its 'Send to' buttons."""
-    return [Restore(name) for name in CONTROLS if name not in _NOT_PASTED]
+    return [Restore(name) for name in CONTROLS]

@@ -9,8 +9,7 @@ from lib_pg.page.forecast import as_html
 from lib_pg.page.presets import PresetError, PresetStore
 from lib_pg.settings import CONTROLS, Settings, SettingsError
 
-# The tick belongs to the moment, and a disabled control must not hold what its user cannot take back.
-_NOT_SET = ("enabled", "base_checkpoint")
+_NOT_SET = ("enabled",)  # the tick belongs to the moment
 
 
 def build_presets(components: Components, store: PresetStore) -> None:

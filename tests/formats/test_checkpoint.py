@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from lib_pg.deltas import Parameters
 from lib_pg.deltas.merge import parameters_of
 from lib_pg.formats import NetworkError
-from lib_pg.formats.checkpoint import Difference, difference, open_checkpoint
+from lib_pg.formats.checkpoint import Difference, Model, difference, open_checkpoint
 from tests.checkpoints import open_clip_of, single_file_of
 from tests.networks import tiny_text_encoder, tiny_unet
 from tests.pipelines import sd_pipeline
 
 
 def compared(path: Path, component: str, model: nn.Module) -> Difference | None:
-    return difference(open_checkpoint(path), component, model, parameters_of)
+    return difference(open_checkpoint(path), "U-Net", Model(component, component, model), parameters_of)
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ def test_good_values_pass(label: str, texts: list[str]) -> None:
         ("Weak ratio", "1.5", ["1.5", "from 0 to 1"]),
         ("Weak ratio", "nan", ["nan", "from 0 to 1"]),
         ("Networks", "x" * 3000, ["2000"]),
-        ("Base checkpoint", "other", ["supported"]),
+        ("Base checkpoint", "other", ["none of the host's"]),
     ],
 )
 def test_bad_values_stop_the_grid_with_name_value_and_range(label: str, text: str, words: list[str]) -> None:

@@ -33,7 +33,11 @@ def test_networks_with_their_strengths() -> None:
         ({"prompt": "<lora:dog:1:pg=1>"}, "no network to weaken"),
         ({"networks": "cat"}, "'cat' is to be weakened but is not active"),
         ({"prompt": "<lora:dog:1:pg=3>"}, "pg=3 is not a number from 0 to 1"),
-        ({"base_checkpoint": "v1-5.safetensors"}, "not supported"),
+        (
+            {"base_checkpoint": "v1-5"},
+            "the checkpoint -> 0.7 of what it adds to v1-5 in the weak branch; dog 1",
+        ),
+        ({"base_checkpoint": "v1-5", "prompt": "a cat"}, "the checkpoint -> 0.7 of what it adds to v1-5"),
         ({"schedule": "Linear", "weak_ratio_end": 0.25}, "At the last step: dog 1 -> 0.25"),
         ({"prompt": "<lora:lcm-lora:1> <lora:dog:1>"}, "accelerator"),
     ],

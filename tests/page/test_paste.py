@@ -29,7 +29,6 @@ def pasted(params: dict[str, Any]) -> dict[str, Any]:
 @given(valid_settings(st.just(True)))
 def test_values_come_back(settings: Settings) -> None:
     expected = settings.to_dict()
-    del expected["base_checkpoint"]
     assert pasted({**PLAIN, **to_infotext(settings)}) == expected
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas import Parameters
+from lib_pg.formats.checkpoint import Model
 from lib_pg.hosts.a1111 import merging
 from lib_pg.hosts.a1111.networks import active_networks
 from lib_pg.hosts.webui.conditioning import in_length_of, null_rows, tokens
@@ -53,7 +54,16 @@ class A1111Pass(WebuiPass):
         networks, notes = active_networks(layers, own_ratios)
         return networks, [*notes, *_hypernetwork_notes()]
 
-    def pristine(self, module: nn.Module) -> Parameters | None:
+    def _models(self) -> dict[str, Model]:
+        """The host's modules have their original names, apart from its own wrappers."""
+        model = self._model
+        text = "conditioner" if hasattr(model, "conditioner") else "cond_stage_model"
+        return {
+            "U-Net": Model("unet", "unet", model.model.diffusion_model, "model.diffusion_model."),
+            "text encoder": Model("te", "te1", getattr(model, text), f"{text}."),
+        }
+
+    def _without_networks(self, module: nn.Module) -> Parameters | None:
         return merging.pristine(module)
 
     def weak_rows(self, total: int) -> Sequence[int]:

@@ -1,7 +1,7 @@
 """Hugging Face diffusers, for the standalone program and for Python programs of others."""
 
-from lib_pg.hosts.diffusers.base_checkpoint import BaseCheckpoint, load_base_checkpoint
-from lib_pg.hosts.diffusers.models import models_of
+from lib_pg.hosts.base_checkpoint import BaseCheckpoint
+from lib_pg.hosts.diffusers.models import load_base_checkpoint, models_of
 from lib_pg.hosts.diffusers.pipeline import DiffusersHost, EncodedPrompt, guided, installed, load_network
 
 __all__ = [

@@ -1,13 +1,21 @@
-"""The models of a pipeline that networks and fine-tunes change."""
+"""The models of a pipeline that networks and fine-tunes change, and the fine-tune that they are."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from lib_pg.deltas import Parameters
 from lib_pg.deltas.merge import originals_of, parameters_of
+from lib_pg.formats.checkpoint import Model, open_checkpoint
+from lib_pg.hosts.base_checkpoint import BaseCheckpoint, compare
+
+_CALLED = {"unet": "U-Net", "te1": "text encoder", "te2": "second text encoder"}
+_log = logging.getLogger(__name__).warning
 
 
 def models_of(pipeline: Any) -> dict[str, nn.Module]:
@@ -24,3 +32,24 @@ def without_networks(module: nn.Module) -> Parameters:
     """Return a layer's parameters as the checkpoint has them, whatever is merged into them."""
     originals = originals_of(module)
     return parameters_of(module) if originals is None else originals
+
+
+def load_base_checkpoint(
+    pipeline: Any, path: Path, name: str = "the checkpoint", warn: Callable[[str], None] = _log
+) -> BaseCheckpoint:
+    """Compare a pipeline's models with the checkpoint that they started from, layer by layer.
+
+    Args:
+        pipeline: as for `load_network`; networks may be installed in it or not.
+        path: a .safetensors file, or a folder in diffusers format; read again when weak weights are made.
+        name: what the user calls the loaded checkpoint.
+        warn: is told which of its models the base does not have.
+
+    Raises:
+        NetworkError: the base is damaged, incomplete, quantised or of another architecture.
+    """
+    models = {
+        _CALLED[component]: Model(component, component, model)
+        for component, model in models_of(pipeline).items()
+    }
+    return compare(open_checkpoint(path), models, without_networks, name, warn)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from lib_pg.deltas import ActiveNetwork, Additive, Delta, Parameters
 from lib_pg.deltas.merge import merged, originals_of
 from lib_pg.formats import match, read_network
-from lib_pg.hosts.diffusers.base_checkpoint import BaseCheckpoint
+from lib_pg.hosts.base_checkpoint import BaseCheckpoint
 from lib_pg.hosts.diffusers.models import models_of
 from lib_pg.networks import Network
 from lib_pg.run import Call, GuidedRun

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas import Parameters
+from lib_pg.formats.checkpoint import Model
 from lib_pg.hosts.forge.merging import Originals
 from lib_pg.hosts.forge.networks import active_networks
 from lib_pg.hosts.webui.conditioning import in_rows, null_rows, tokens
@@ -22,6 +23,12 @@ from lib_pg.hosts.webui.text_encoder import weakened_text
 from lib_pg.networks import Network
 
 _UNCOND = 1
+# The host's text encoders, which of a checkpoint's they are, and what users call them.
+_TEXT_ENCODERS = (
+    ("clip_l", "te1", "text encoder"),
+    ("clip_h", "te1", "text encoder"),
+    ("clip_g", "te2", "second text encoder"),
+)
 _MODIFIERS = "conditioning_modifiers"
 
 
@@ -66,7 +73,19 @@ class ForgePass(WebuiPass):
     def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
         return active_networks(self._model, own_ratios)
 
-    def pristine(self, module: nn.Module) -> Parameters | None:
+    def _models(self) -> dict[str, Model]:
+        """The U-Net has its original names, the text encoders those of transformers."""
+        objects = self._model.forge_objects
+        models = {
+            "U-Net": Model("unet", "unet", objects.unet.model.diffusion_model, "model.diffusion_model.")
+        }
+        for name, component, called in _TEXT_ENCODERS:
+            encoder = getattr(objects.clip.cond_stage_model, name, None)
+            if encoder is not None:
+                models[called] = Model("te", component, encoder.transformer)
+        return models
+
+    def _without_networks(self, module: nn.Module) -> Parameters | None:
         if self._originals is None:
             objects = self._model.forge_objects
             self._originals = Originals([objects.unet, objects.clip.patcher])

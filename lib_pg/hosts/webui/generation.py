@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from lib_pg import TITLE
+from lib_pg.hosts.webui.base_checkpoint import BaseCheckpoints
 from lib_pg.hosts.webui.notices import Notices
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
@@ -17,7 +18,7 @@ from lib_pg.hosts.webui.sampling_pass import WebuiPass
 from lib_pg.infotext import to_infotext
 from lib_pg.prompt import Own, read_own
 from lib_pg.run import GuidedRun
-from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
+from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Settings, SettingsError
 from lib_pg.weak_branch import detach_all
 
 _LEFT_OUT = (
@@ -44,6 +45,7 @@ class WebuiGuidance:
         passes: the host's kind of pass.
         notices: tells the user.
         null_prompts: those encoded in earlier generations.
+        bases: the base checkpoint of earlier generations.
         infotext: whether the pictures' parameters may say what made them.
         details: whether the console is told what is weakened, too.
     """
@@ -55,6 +57,7 @@ class WebuiGuidance:
         passes: type[WebuiPass],
         notices: Notices,
         null_prompts: NullPrompts,
+        bases: BaseCheckpoints,
         infotext: bool = True,
         details: bool = False,
     ) -> None:
@@ -64,6 +67,8 @@ class WebuiGuidance:
         self.warn = notices.warn
         self._notices = notices
         self._null_prompts = null_prompts
+        self._bases = bases
+        self._checkpoint = ""
         self._infotext = to_infotext(settings) if infotext else {}
         self._details = details
         self._own: dict[str, Own] = {}
@@ -95,11 +100,9 @@ class WebuiGuidance:
             notices.warn(f"not used, its settings are wrong. {error}")
             return cls(p, Settings(), passes, notices, **options)
         if not settings.enabled:
+            options["bases"].clear()
             return None
-        guidance = cls(p, settings, passes, notices, **options)
-        if settings.base_checkpoint != DEFAULTS["base_checkpoint"]:
-            guidance.warn("base checkpoint is not supported yet and is ignored; networks are weakened")
-        return guidance
+        return cls(p, settings, passes, notices, **options)
 
     def read_ratios(self, networks: Mapping[str, Sequence[Any]]) -> None:
         """Take the weak ratios (`pg=0.3`) and strengths (`weak=0.4`) that the prompt gives single networks.
@@ -133,6 +136,8 @@ class WebuiGuidance:
             self.warn("at CFG scale 1 there is no guidance, so nothing happens; raise the CFG scale")
             return
         try:
+            if settings.base_checkpoint != NO_CHECKPOINT:
+                self._checkpoint = self._passes.checkpoint_of(model)
             run = self._open_pass(model, settings, SamplerWatch(self._p.sampler, self.end_pass))
             run.prepare()
         except Exception as error:
@@ -148,6 +153,7 @@ class WebuiGuidance:
             self.warn,
             self._give_up,
             self._null_prompts,
+            self._bases,
         )
         self._pass.attach()
         if self._details and settings.mode != "CFG":
@@ -167,10 +173,17 @@ class WebuiGuidance:
             if not self._pass.is_for(model):
                 last = self._pass
                 self.end_pass()
-                self._open_pass(model, last.settings, last.watch)
+                self._open_pass(model, self._settings_for(model, last.settings), last.watch)
             self._pass.before_step(params)
         except Exception as error:
             self._give_up(error)
+
+    def _settings_for(self, model: Any, settings: Settings) -> Settings:
+        """Return the settings for a model within a pass: a refiner is no fine-tune of the base."""
+        if settings.base_checkpoint == NO_CHECKPOINT or self._passes.checkpoint_of(model) == self._checkpoint:
+            return settings
+        self.warn("the refiner is not weakened towards the base checkpoint, which is the first model's")
+        return replace(settings, base_checkpoint=NO_CHECKPOINT)
 
     def end_pass(self) -> None:
         """Detach everything; calling it again changes nothing."""

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lib_pg import TITLE
 from lib_pg.deltas import Parameters
+from lib_pg.formats import NetworkError
+from lib_pg.formats.checkpoint import Model, open_checkpoint
+from lib_pg.hosts.base_checkpoint import BaseCheckpoint, compare
+from lib_pg.hosts.webui.base_checkpoint import BaseCheckpoints
+from lib_pg.hosts.webui.checkpoints import Listed, find_checkpoint
 from lib_pg.hosts.webui.conditioning import tokens
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
 from lib_pg.networks import Network
 from lib_pg.prompt import Own
 from lib_pg.run import GuidedRun
-from lib_pg.settings import Settings
+from lib_pg.settings import NO_CHECKPOINT, Settings
 from lib_pg.weak_branch import GuidanceHook, detach_all
 
 
@@ -35,6 +42,7 @@ class WebuiPass(ABC):
         warn: tells the user a sentence, once a generation.
         on_fault: gets an error within the U-Net's call; the host must not fail for it.
         null_prompts: those encoded in earlier passes.
+        bases: the base checkpoint of earlier generations.
     """
 
     def __init__(
@@ -47,6 +55,7 @@ class WebuiPass(ABC):
         warn: Callable[[str], None],
         on_fault: Callable[[Exception], None],
         null_prompts: NullPrompts,
+        bases: BaseCheckpoints,
     ) -> None:
         self.settings = settings
         self._p = p
@@ -66,7 +75,12 @@ class WebuiPass(ABC):
         ]
         for note in notes:
             warn(note)
-        self.run: GuidedRun[Any] = GuidedRun(self, settings, on_fault)
+        self._base_key: Any = None
+        self._base = self._compared(bases)
+        if self._base is not None:
+            self._networks.insert(0, self._base.network)
+        kept = self._base.kept if self._base else None
+        self.run: GuidedRun[Any] = GuidedRun(self, settings, on_fault, kept)
         self._on_fault = on_fault
 
     def attach(self) -> None:
@@ -102,7 +116,16 @@ class WebuiPass(ABC):
         """Return the networks in the weights, and sentences on what of them cannot be weakened."""
 
     @abstractmethod
-    def pristine(self, module: nn.Module) -> Parameters | None: ...
+    def _models(self) -> Mapping[str, Model]:
+        """Return the models that a full fine-tune changes, by what users call them."""
+
+    @abstractmethod
+    def _without_networks(self, module: nn.Module) -> Parameters | None:
+        """Return a layer's parameters without any network; None where the host has not kept them."""
+
+    def pristine(self, module: nn.Module) -> Parameters | None:
+        of_base = self._base.pristine(module) if self._base else None
+        return self._without_networks(module) if of_base is None else of_base
 
     @abstractmethod
     def weak_rows(self, total: int) -> Sequence[int]: ...
@@ -149,8 +172,46 @@ class WebuiPass(ABC):
         # The host's own list of what an encoded prompt depends on, and what else ours does.
         host_key = self._p.cached_params([""], 1, None, None, False)
         second = bool(getattr(self._p, "is_hr_pass", False))  # it may have a guidance of its own (Flux)
-        key = (host_key, self._loaded, in_text, self._size(), second)
+        key = (host_key, self._loaded, self._base_key, in_text, self._size(), second)
         return self._null_prompts.get(self._model, key, lambda: self._encode_null(ratios))
+
+    def _compared(self, bases: BaseCheckpoints) -> BaseCheckpoint | None:
+        """Return what the checkpoint has learned since the settings' base; None where there is none."""
+        title = self.settings.base_checkpoint
+        if title == NO_CHECKPOINT or self.settings.mode == "CFG":
+            bases.clear()
+            return None
+        base = find_checkpoint(title)
+        if base is None:
+            self._warn(f"base checkpoint {title!r} is none of the host's; choose one of its list")
+            return None
+        loaded = self.checkpoint_of(self._model)
+        key = (loaded, base)
+        try:
+            found = bases.get(self._model, key, lambda: self._compare(base))
+        except NetworkError as error:
+            self._warn(f"base checkpoint not used. {error}")
+            return None
+        self._base_key = key
+        return found
+
+    def _compare(self, base: Listed) -> BaseCheckpoint:
+        name = Path(self.checkpoint_of(self._model)).stem
+        found = compare(open_checkpoint(base.path), self._models(), self._own, name, self._warn)
+        print(f"[{TITLE}] {found.changed} layers are others than in {base.name}, {found.equal} are equal")
+        return found
+
+    def _own(self, module: nn.Module) -> Parameters:
+        """Return a layer's parameters in the loaded checkpoint."""
+        own: dict[str, Tensor | None] = dict(module._parameters)
+        if isinstance(module, nn.MultiheadAttention):  # which uses its output layer's without calling it
+            own |= {f"out_proj.{name}": value for name, value in module.out_proj.named_parameters()}
+        return {**own, **(self._without_networks(module) or {})}
+
+    @staticmethod
+    def checkpoint_of(model: Any) -> str:
+        """Return the file of a host's model."""
+        return str(model.sd_checkpoint_info.filename)
 
     def _size(self) -> tuple[int, int]:
         """Return width and height of the pass in pixels, which SDXL reads with the prompt."""

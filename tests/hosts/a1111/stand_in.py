@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,14 @@ class UNet(nn.Module):
         return torch.tanh(self.linear(x + context.mean(1)))
 
 
+def checkpoint(filename: str) -> Any:
+    """What the host knows of a checkpoint on its disk."""
+    path = Path(filename)
+    return types.SimpleNamespace(
+        filename=filename, name=path.name, name_for_extra=path.stem, title=f"{path.name} [0123456789]"
+    )
+
+
 class Model:
     """What `shared.sd_model` is."""
 
@@ -48,7 +57,8 @@ class Model:
         self.model = types.SimpleNamespace(diffusion_model=UNet())
         self.text_layer = Linear(WIDTH, WIDTH, bias=False)
         self.attention = MultiheadAttention(WIDTH, 2)  # OpenCLIP's, of one layer for q, k and v
-        self.sd_checkpoint_info = object()
+        self.cond_stage_model = nn.ModuleDict({"text": self.text_layer, "attention": self.attention})
+        self.sd_checkpoint_info = checkpoint("models/dream.safetensors")
         unet = self.model.diffusion_model
         self.network_layer_mapping = {
             "diffusion_model_conv": unet.conv,
@@ -136,9 +146,16 @@ def host(networks: list[Network], functional: bool = False) -> Iterator[Model]:
     opts = types.SimpleNamespace(lora_functional=functional)
     package = types.ModuleType("modules")
     package.shared = types.SimpleNamespace(opts=opts, loaded_hypernetworks=[])  # type: ignore[attr-defined]
+    listed = types.ModuleType("modules.sd_models")
+    listed.checkpoints_list = {}  # type: ignore[attr-defined]
     package.devices = types.SimpleNamespace(autocast=nullcontext)  # type: ignore[attr-defined]
     lora = extension(networks, functional)
-    added = {"modules": package, "modules.prompt_parser": parser, "networks": lora}
+    added = {
+        "modules": package,
+        "modules.prompt_parser": parser,
+        "modules.sd_models": listed,
+        "networks": lora,
+    }
     before = {name: sys.modules.get(name) for name in added}
     sys.modules.update(added)
     torch.manual_seed(0)

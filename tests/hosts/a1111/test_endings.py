@@ -85,12 +85,14 @@ def test_wrong_settings_are_told_everywhere_and_leave_the_host_alone() -> None:
 
 def test_the_api_s_caller_gets_what_the_user_was_told() -> None:
     p = Processing()
-    guidance = start(p, ON | {"base_checkpoint": "model"})
-    assert guidance is not None
+    with host([dog()]) as model:
+        guidance = start(p, ON | {"base_checkpoint": "model"})
+        assert guidance is not None
+        guidance.begin_pass(model)
     result = types.SimpleNamespace(extra_generation_params=p.extra_generation_params)
     guidance.end(result)
     (told,) = result.extra_generation_params["Personalization Guidance"]
-    assert "base checkpoint" in told
+    assert "base checkpoint 'model' is none of the host's" in told
     assert p.extra_generation_params == {}, "a grid's other cells share these"
 
 
@@ -132,12 +134,6 @@ def test_layers_of_another_shape_are_left_out_as_the_host_does() -> None:
         assert p.comments == []
         assert "PG mode" in p.extra_generation_params
         assert not torch.equal(ours[0], plain(model, **options)[0])
-
-
-def test_a_base_checkpoint_is_said_to_be_ignored() -> None:
-    p = Processing()
-    assert start(p, ON | {"base_checkpoint": "model"}) is not None
-    assert "not supported yet" in p.comments[0]
 
 
 def test_infotext_can_be_switched_off() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from tests.hosts.a1111.guided import OMEGA, ON, dog, guided, hooks, plain, start, weak
-from tests.hosts.a1111.stand_in import Model, Network, Processing, host, sample
+from tests.hosts.a1111.stand_in import Model, Network, Processing, checkpoint, host, sample
 
 
 @pytest.mark.parametrize("pictures", [1, 3])
@@ -167,7 +167,7 @@ def test_a_refiner_loaded_into_the_same_model_gets_a_null_prompt_of_its_own() ->
         layer = model.text_layer
         layer.weight.copy_(2 * getattr(layer, "network_weights_backup", layer.weight))
         layer.network_current_names, layer.network_weights_backup = (), None
-        model.sd_checkpoint_info = object()
+        model.sd_checkpoint_info = checkpoint("models/refiner.safetensors")
 
     def sampled(negative: str, *settings: dict[str, Any]) -> list[Tensor]:
         with host([dog()]) as model:

@@ -147,7 +147,9 @@ def activate(
             patcher.lora_loader = patcher.model.lora_loader
         else:
             patcher.backup = touched
-    engine.forge_objects = ForgeObjects(patchers[0], types.SimpleNamespace(patcher=patchers[1]))
+    engine.forge_objects = ForgeObjects(
+        patchers[0], types.SimpleNamespace(patcher=patchers[1], cond_stage_model=engine.encoders)
+    )
     engine.forge_objects_after_applying_lora = engine.forge_objects.shallow_copy()
 
 

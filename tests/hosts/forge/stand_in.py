@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import types
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -125,7 +126,12 @@ class Engine:
         models = _tree("diffusion_model", self.unet), _tree("clip_l.layer", self.text_layer)
         self.pristine = [{name: w.clone() for name, w in model.named_parameters()} for model in models]
         unet, text = (UnetPatcher(model, kind) for model in models)
-        self.forge_objects_original = ForgeObjects(unet, types.SimpleNamespace(patcher=text))
+        clip_l = types.SimpleNamespace(transformer=nn.ModuleDict({"layer": self.text_layer}))
+        self.encoders = encoders = types.SimpleNamespace(clip_l=clip_l)
+        self.sd_checkpoint_info = checkpoint("models/dream.safetensors")
+        self.forge_objects_original = ForgeObjects(
+            unet, types.SimpleNamespace(patcher=text, cond_stage_model=encoders)
+        )
         self.forge_objects = self.forge_objects_after_applying_lora = self.forge_objects_original
         self.current_lora_hash = "[]"
         self.encoded: list[str] = []
@@ -177,3 +183,11 @@ class SdConditioning(list[str]):
         super().__init__(prompts)
         self.is_negative_prompt, self.width, self.height = is_negative_prompt, width, height
         self.distilled_cfg_scale = distilled_cfg_scale
+
+
+def checkpoint(filename: str) -> Any:
+    """What the host knows of a checkpoint on its disk."""
+    path = Path(filename)
+    return types.SimpleNamespace(
+        filename=filename, name=path.name, name_for_extra=path.stem, title=f"{path.name} [0123456789]"
+    )

@@ -1,0 +1,197 @@
+"""A full fine-tune in AUTOMATIC1111, weakened towards a checkpoint of the host's list."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lib_pg.hosts.webui.base_checkpoint import BaseCheckpoints
+from lib_pg.hosts.webui.checkpoints import listed_checkpoints
+from tests.hosts.a1111.guided import OMEGA, dog, guided, hooks, plain, start
+from tests.hosts.a1111.stand_in import Model, Processing, checkpoint, host, sample
+
+ON = {"enabled": True, "weak_ratio": OMEGA, "base_checkpoint": "base.safetensors"}
+OPTIONS: dict[str, Any] = {"prompts": ["a dog", "a cat"], "pictures": 2}
+
+
+def parts(model: Model) -> dict[str, nn.Module]:
+    return {
+        "model.diffusion_model.": model.model.diffusion_model,
+        "cond_stage_model.": model.cond_stage_model,
+    }
+
+
+def parameters(model: Model) -> dict[str, Tensor]:
+    return {
+        prefix + name: value
+        for prefix, part in parts(model).items()
+        for name, value in part.named_parameters()
+    }
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> dict[str, Tensor]:
+    """A base that every parameter of the loaded checkpoint differs from, and its file."""
+    with host([]) as model:
+        torch.manual_seed(4)
+        tensors = {
+            name: value.detach() + 0.3 * torch.randn_like(value) for name, value in parameters(model).items()
+        }
+    save_file(tensors, tmp_path / "base.safetensors")
+    return tensors
+
+
+def listed(path: Path) -> None:
+    """Have the host know the checkpoints in a folder."""
+    infos = [checkpoint(str(file)) for file in sorted(path.glob("*.safetensors"))]
+    sys.modules["modules.sd_models"].checkpoints_list = {info.title: info for info in infos}
+
+
+def between(model: Model, base: Mapping[str, Tensor], omega: float) -> list[Tensor]:
+    """What rows with the null prompt are with interpolated weights."""
+    own = {name: value.clone() for name, value in parameters(model).items()}
+    for name, value in parameters(model).items():
+        value.copy_(base[name] + omega * (own[name] - base[name]))
+    found = plain(model, **(OPTIONS | {"negative": ""}))
+    for name, value in parameters(model).items():
+        value.copy_(own[name])
+    return found
+
+
+@pytest.mark.parametrize("omega", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("title", ["base.safetensors", "base", "base.safetensors [0123456789]"])
+def test_weak_rows_are_those_of_interpolated_weights(
+    tmp_path: Path, base: dict[str, Tensor], omega: float, title: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with host([]) as model:
+        listed(tmp_path)
+        before = {name: value.clone() for name, value in parameters(model).items()}
+        strong = plain(model, **OPTIONS)
+        ours, p = guided(model, ON | {"base_checkpoint": title, "weak_ratio": omega}, **OPTIONS)
+        low = between(model, base, omega)
+        assert all(torch.equal(value, before[name]) for name, value in parameters(model).items())
+        assert hooks(model) == 0
+    assert p.comments == []
+    assert p.extra_generation_params["PG base checkpoint"] == title
+    assert "5 layers are others than in base, 0 are equal" in capsys.readouterr().out
+    for our, own, other in zip(ours, strong, low, strict=True):
+        torch.testing.assert_close(our[:2], own[:2], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(our[2:], other[2:], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [None, "0.9"])
+def test_a_network_on_top_keeps_its_own_ratio(
+    tmp_path: Path, base: dict[str, Tensor], ratio: str | None
+) -> None:
+    with host([]) as model:
+        own = {name: value.clone() for name, value in parameters(model).items()}
+    omega = OMEGA if ratio is None else float(ratio)
+    with host([dog()]) as model:
+        listed(tmp_path)
+        ours, p = guided(model, ON, ratios=ratio, **OPTIONS)
+        strong = {name: value.clone() for name, value in parameters(model).items()}
+    with host([]) as model:
+        for name, value in parameters(model).items():
+            # Everything is linear here: what the network adds is what the host has merged.
+            value.copy_(base[name] + OMEGA * (own[name] - base[name]) + omega * (strong[name] - own[name]))
+        low = plain(model, **(OPTIONS | {"negative": ""}))
+    assert p.comments == []
+    for our, other in zip(ours, low, strict=True):
+        torch.testing.assert_close(our[2:], other[2:], rtol=1e-5, atol=1e-5)
+
+
+def test_weak_weights_outlive_a_generation_and_not_the_switch(
+    tmp_path: Path, base: dict[str, Tensor]
+) -> None:
+    bases = BaseCheckpoints()
+    with host([]) as model:
+        listed(tmp_path)
+
+        def generate(**settings: Any) -> None:
+            p = Processing()
+            guidance = start(p, ON | settings, bases=bases)
+            if guidance is None:
+                return
+            guidance.begin_pass(model)
+            sample(p, model, lambda params: guidance.before_step(params, model), **OPTIONS)
+            guidance.end_batch()
+
+        generate()
+        first = bases._base
+        assert first is not None
+        kept = [weights.nbytes for weights in first.kept.values()]
+        assert sum(kept) == sum(value.nbytes for value in model.model.diffusion_model.parameters())
+        generate()
+        assert bases._base is first
+        model.sd_checkpoint_info = checkpoint("models/other.safetensors")
+        generate()
+        assert bases._base is not first
+        generate(base_checkpoint="None")
+        assert bases._base is None
+        generate()
+        assert bases._base is not None
+        generate(enabled=False)
+        assert bases._base is None
+
+
+def test_a_refiner_is_no_fine_tune_of_the_base(tmp_path: Path, base: dict[str, Tensor]) -> None:
+    with host([]) as model:
+        listed(tmp_path)
+        p = Processing()
+        guidance = start(p, ON)
+        assert guidance is not None
+        guidance.begin_pass(model)
+
+        def step(params: Any) -> None:
+            if params.sampling_step == 1:
+                model.sd_checkpoint_info = checkpoint("models/refiner.safetensors")
+            guidance.before_step(params, model)
+
+        sample(p, model, step, **OPTIONS)
+        guidance.end_batch()
+    assert [line for line in p.comments if "the refiner is not weakened" in line]
+
+
+@pytest.mark.parametrize(
+    ("damage", "pattern"),
+    [
+        (lambda path: path.write_bytes(b"\x80" + bytes(99)), "is a Python pickle"),
+        (lambda path: path.unlink(), "there is no such file|No such file|is none of the host's"),
+        (lambda path: save_file({"x": torch.zeros(1)}, path), "holds 0 of"),
+    ],
+)
+def test_what_cannot_be_a_base_is_said_and_networks_alone_are_weakened(
+    tmp_path: Path, base: dict[str, Tensor], damage: Any, pattern: str
+) -> None:
+    with host([dog()]) as model:
+        listed(tmp_path)
+        damage(tmp_path / "base.safetensors")
+        ours, p = guided(model, ON, **OPTIONS)
+    with host([dog()]) as model:
+        expected, _ = guided(model, ON | {"base_checkpoint": "None"}, **OPTIONS)
+    assert len(p.comments) == 1
+    assert "base checkpoint" in p.comments[0]
+    assert re.search(pattern, p.comments[0])
+    assert all(torch.equal(our, other) for our, other in zip(ours, expected, strict=True))
+
+
+def test_the_list_is_the_hosts(tmp_path: Path) -> None:
+    (tmp_path / "b.safetensors").touch()
+    (tmp_path / "A.safetensors").touch()
+    with host([]):
+        listed(tmp_path)
+        assert listed_checkpoints() == ["A.safetensors", "b.safetensors"]
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
