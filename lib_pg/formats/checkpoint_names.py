@@ -82,7 +82,7 @@ def places(
     prefix, open_clip = _text_prefix(component, keys) if single else ("", False)
     found = {}
     for path, name in names:
-        short = f"{path}.{name}".removeprefix(_ROOT)
+        short = _unwrapped(f"{path}.{name}").removeprefix(_ROOT)
         if open_clip:
             place = _in_open_clip(prefix, short)
         elif short.startswith("text_projection"):
@@ -94,12 +94,13 @@ def places(
 
 
 def original_name(prefix: str, path: str, name: str) -> str:
-    """Return the name in a single file of a parameter whose module has its original name in the host.
+    """Return the name in a single file of a parameter whose module has its original name in the host."""
+    return prefix + _unwrapped(f"{path}.{name}")
 
-    A1111 puts wrappers of its own around modules, whose parameters are called as if they were not there.
-    """
-    words = [word for word in f"{path}.{name}".split(".") if word and word != "wrapped"]
-    return prefix + ".".join(words)
+
+def _unwrapped(name: str) -> str:
+    """Return a parameter's name without the wrappers that WebUIs put around modules."""
+    return ".".join(word for word in name.split(".") if word and word != "wrapped")
 
 
 def _of_unet(model: nn.Module, names: Sequence[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Place]]:

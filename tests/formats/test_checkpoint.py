@@ -51,6 +51,18 @@ def test_open_clip_s_names(tmp_path: Path, projection: bool) -> None:
     assert all(torch.equal(base[name], value) for name, value in start.named_parameters())
 
 
+def test_a_host_s_wrappers_are_looked_through(tmp_path: Path) -> None:
+    """WebUIs put one around the words' embedding, for textual inversion."""
+    pipeline = sd_pipeline()
+    path = single_file_of(pipeline, tmp_path / "base.safetensors")
+    embeddings, wrapper = pipeline.text_encoder.embeddings, nn.Module()
+    wrapper.add_module("wrapped", embeddings.token_embedding)
+    embeddings.token_embedding = wrapper
+    found = compared(path, "te1", pipeline.text_encoder)
+    assert found is not None
+    assert not found.deltas
+
+
 def test_weights_in_parts_and_in_half_precision_beside_full(tmp_path: Path) -> None:
     unet, folder = tiny_unet(), tmp_path / "unet"
     folder.mkdir()
