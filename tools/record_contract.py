@@ -33,6 +33,7 @@ _ENGINES = ("backend/", "ldm_patched/")
 CLASSES = {
     "AxisOption": "scripts/xyz_grid.py",
     "CFGDenoiserParams": "modules/script_callbacks.py",
+    "CheckpointInfo": "modules/sd_models.py",
     "ExtraNetworkParams": "modules/extra_networks.py",
     "InputAccordion": "modules/ui_components.py",
     "Network": "extensions-builtin/Lora/network.py",
@@ -45,9 +46,9 @@ CLASSES = {
     "StableDiffusionProcessingTxt2Img": "modules/processing.py",
 }
 # Every definition counts: methods of a kind of model, or functions of a module.
-FUNCTIONS = ("get_learned_conditioning", "on_before_ui", "on_cfg_denoiser", "on_ui_settings")
+FUNCTIONS = ("get_learned_conditioning", "list_models", "on_before_ui", "on_cfg_denoiser", "on_ui_settings")
 # Names that are assigned somewhere: attributes that the host puts on its objects, and globals of a module.
-ASSIGNED = ("axis_options", "loaded_networks", "scripts_data")
+ASSIGNED = ("axis_options", "checkpoints_list", "loaded_networks", "scripts_data", "sd_checkpoint_info")
 
 A1111_CLASSES = {
     "CFGDenoiser": "modules/sd_samplers_cfg_denoiser.py",
@@ -63,7 +64,6 @@ A1111_ASSIGNED = (
     "network_bias_backup",
     "network_layer_mapping",
     "network_weights_backup",
-    "sd_checkpoint_info",
 )
 # These are the host's Lora extension's.
 _OF_LORA = ("load_lora_state_dict", *A1111_FUNCTIONS)

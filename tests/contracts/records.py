@@ -28,6 +28,7 @@ WATCH = "lib_pg/hosts/webui/sampler_watch.py"
 A1111 = "lib_pg/hosts/a1111/sampling_pass.py"
 A1111_NETWORKS = "lib_pg/hosts/a1111/networks.py"
 A1111_MERGING = "lib_pg/hosts/a1111/merging.py"
+CHECKPOINTS = "lib_pg/hosts/webui/checkpoints.py"
 LORA = "lib_pg/hosts/webui/lora_extension.py"
 FORGE = "lib_pg/hosts/forge/sampling_pass.py"
 FORGE_MERGING = "lib_pg/hosts/forge/merging.py"
@@ -62,6 +63,8 @@ READS = [
     (LORA, "loaded.network_on_disk", "NetworkOnDisk"),
     (SCRIPT, "params", "CFGDenoiserParams"),
 ]
+# Of the hosts that were recorded since.
+CHECKPOINT_READS = [(CHECKPOINTS, "info", "CheckpointInfo")]
 A1111_READS = [
     (A1111_NETWORKS, "loaded", "Network"),
     (A1111_NETWORKS, "part", "NetworkModuleLora"),
@@ -105,7 +108,8 @@ def label(record: Record) -> str:
 
 
 def reads_of(record: Record) -> list[tuple[str, str, str]]:
-    return READS + (FORGE_READS if is_forge(record) else A1111_READS)
+    more = CHECKPOINT_READS if "CheckpointInfo" in record["classes"] else []
+    return READS + more + (FORGE_READS if is_forge(record) else A1111_READS)
 
 
 def cases(of: Callable[[Record], Iterable[Any]]) -> list[Any]:

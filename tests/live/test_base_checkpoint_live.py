@@ -93,5 +93,6 @@ def test_hires_and_a_second_omega(host: Host) -> None:
 def test_what_is_none_of_the_hosts_is_said(host: Host) -> None:
     answer = picture(host, TUNED, omega=0.4, args={"base_checkpoint": "../../etc/passwd"})
     assert any("is none of the host's" in line for line in answer.told)
+    assert "PG base checkpoint" not in answer.guidance()
     same = picture(host, TUNED, omega=0.4, args={"base_checkpoint": TUNED})
     assert any("has the very weights of" in line for line in same.told)

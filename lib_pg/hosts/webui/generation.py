@@ -139,6 +139,8 @@ class WebuiGuidance:
             if settings.base_checkpoint != NO_CHECKPOINT:
                 self._checkpoint = self._passes.checkpoint_of(model)
             run = self._open_pass(model, settings, SamplerWatch(self._p.sampler, self.end_pass))
+            if self._pass is not None and not self._pass.has_base:  # what was not used is not claimed
+                self._p.extra_generation_params.pop(CONTROLS["base_checkpoint"].infotext_key, None)
             run.prepare()
         except Exception as error:
             self._give_up(error)

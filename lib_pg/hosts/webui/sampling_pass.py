@@ -155,6 +155,11 @@ class WebuiPass(ABC):
             self._handles.pop().remove()
 
     @property
+    def has_base(self) -> bool:
+        """Whether the loaded checkpoint is weakened towards a base."""
+        return self._base is not None
+
+    @property
     def was_left_out(self) -> bool:
         """Whether rows were to be weak, and the host has not run one of them."""
         return self._guided_calls > 0 and self.watch.steps_done > 0 and not self.run.ran

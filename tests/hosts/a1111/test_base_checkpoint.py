@@ -177,6 +177,8 @@ def test_what_cannot_be_a_base_is_said_and_networks_alone_are_weakened(
         ours, p = guided(model, ON, **OPTIONS)
     with host([dog()]) as model:
         expected, _ = guided(model, ON | {"base_checkpoint": "None"}, **OPTIONS)
+    assert p.extra_generation_params["PG mode"] == "PG"
+    assert "PG base checkpoint" not in p.extra_generation_params
     assert len(p.comments) == 1
     assert "base checkpoint" in p.comments[0]
     assert re.search(pattern, p.comments[0])
