@@ -62,7 +62,7 @@ def random_base(unet: nn.Module) -> BaseCheckpoint:
         if any(value is not None for value in module._parameters.values())
     }
     parts = {"unet": ActiveNetwork("fine-tune", deltas)}
-    return BaseCheckpoint(Network("fine-tune", parts, base="base"), len(deltas), 0)
+    return BaseCheckpoint(Network("fine-tune", parts, base="base"), len(deltas), 0, parameters_of)
 
 
 def _lora(layer: nn.Linear, noise: Noise) -> LowRank:

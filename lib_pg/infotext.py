@@ -13,6 +13,9 @@ from lib_pg.settings import CONTROLS, DEFAULTS, Control, Settings, SettingsError
 # What was used shows on every image, even where it is the default: a later default may be another.
 _ALWAYS = ("mode", "weak_ratio")
 
+# No control: how the differences from a base checkpoint were kept, by their rank.
+WEAK_MEMORY = "PG weak memory"
+
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _NUMBER_LENGTH = 32  # the longest repr of a float has 24 characters
 

@@ -81,6 +81,7 @@ class Script(scripts.Script):
             bases=self.bases,
             infotext=options.write_infotext,
             details=options.console == "Details",
+            rank=options.weak_memory,
         )
 
     def after_extra_networks_activate(self, p: Any, *args: Any, **given: Any) -> None:

@@ -16,6 +16,7 @@ from lib_pg.deltas.base import Parameters
 from lib_pg.deltas.fine_tune import FineTune
 from lib_pg.deltas.kind import BYTES, Header
 from lib_pg.deltas.shapes import is_same
+from lib_pg.deltas.truncated import Truncated, truncate
 from lib_pg.formats.checkpoint_names import Place, original_name, places
 from lib_pg.formats.container import open_container
 from lib_pg.formats.errors import NetworkError, counted, printable
@@ -81,10 +82,13 @@ class Difference:
     Attributes:
         deltas: by layer, those that differ from the base.
         equal: number of layers that do not.
+        whole, lost: squares of all differences that were cut to a low rank, and of what was lost with that.
     """
 
-    deltas: Mapping[nn.Module, FineTune]
+    deltas: Mapping[nn.Module, FineTune | Truncated]
     equal: int
+    whole: float = 0.0
+    lost: float = 0.0
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -109,13 +113,19 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def difference(
-    checkpoint: Checkpoint, called: str, model: Model, own: Callable[[nn.Module], Parameters]
+    checkpoint: Checkpoint,
+    called: str,
+    model: Model,
+    own: Callable[[nn.Module], Parameters],
+    rank: int = 0,
 ) -> Difference | None:
     """Compare a loaded model with its base, one parameter after the other.
 
     Args:
         called: what the user calls the model.
         own: returns a layer's parameters in the loaded checkpoint, without any network.
+        rank: to which differences of a U-Net's linear layers and convolutions are cut, where that takes less
+            than a second weight; 0 for none.
 
     Returns:
         None where the base has nothing of this model.
@@ -140,8 +150,8 @@ def difference(
             f"{printable(missing[0])}): it is for another architecture or incomplete"
         )
         raise NetworkError(checkpoint.name, problem, ADVICE)
-    deltas: dict[nn.Module, FineTune] = {}
-    equal = 0
+    deltas: dict[nn.Module, FineTune | Truncated] = {}
+    equal, whole, lost = 0, 0.0, 0.0
     for path, (module, names) in layers.items():
         sources = {
             name: _Source(
@@ -154,11 +164,30 @@ def difference(
         moved = {
             name: source for name, source in sources.items() if not _is_equal(source.load(), parameters[name])
         }
-        if moved:
-            deltas[module] = _fine_tune(module, own, moved)
-        else:
+        if not moved:
             equal += 1
-    return Difference(deltas, equal)
+        elif rank and model.is_unet and "weight" in moved and _saves(module, rank):
+            change = {
+                name: _float(parameters[name]) - source.load().float() for name, source in moved.items()
+            }
+            deltas[module], missed = truncate(change["weight"], change.get("bias"), rank)
+            whole, lost = whole + float(change["weight"].square().sum()), lost + missed
+        else:
+            deltas[module] = _fine_tune(module, own, moved)
+    return Difference(deltas, equal, whole, lost)
+
+
+def _saves(module: nn.Module, rank: int) -> bool:
+    """Whether two factors are at most half of a layer's weight."""
+    if not isinstance(module, nn.Linear) and not (isinstance(module, nn.Conv2d) and module.groups == 1):
+        return False
+    rows, columns = module.weight.flatten(1).shape
+    return 2 * rank * (rows + columns) <= rows * columns
+
+
+def _float(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value.detach().float().cpu()
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, tuple[nn.Module, list[str]]]]:

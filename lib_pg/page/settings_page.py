@@ -18,6 +18,8 @@ _WEAK_RATIO = "pg_default_weak_ratio"
 _MODE = "pg_default_mode"
 _CONSOLE = "pg_console"
 _INFOTEXT = "pg_write_infotext"
+_MEMORY = "pg_weak_memory"
+_MEMORY_MAX = 512
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class Options:
         default_mode: where the mode stands when the page is opened.
         console: `Warnings` only, or `Details` of every run too.
         write_infotext: whether images say how they were guided.
+        weak_memory: rank to which differences from a base checkpoint are cut; 0 keeps them exact.
     """
 
     default_weak_ratio: float = DEFAULTS["weak_ratio"]
     default_mode: Mode = DEFAULTS["mode"]
     console: Console = "Warnings"
     write_infotext: bool = True
+    weak_memory: int = 0
 
 
 def register_options() -> None:
@@ -58,6 +62,9 @@ def register_options() -> None:
     add(_CONSOLE, default.console, "What the console shows", gr.Radio, consoles)
     option = add(_INFOTEXT, default.write_infotext, "Write the guidance into images", gr.Checkbox, {})
     option.info("without it, pasting an image's parameters switches the extension off")
+    bounds = {"minimum": 0, "maximum": _MEMORY_MAX, "step": 1}
+    option = add(_MEMORY, default.weak_memory, "Base checkpoint: rank of the differences", gr.Slider, bounds)
+    option.info("0 keeps them exact, at one copy of what differs; 64 needs far less and is not exact")
 
 
 def read_options() -> Options:
@@ -72,7 +79,13 @@ def read_options() -> Options:
         _usable("mode", getattr(shared.opts, _MODE, default.default_mode)),
         console if console in get_args(Console) else default.console,
         write if isinstance(write, bool) else default.write_infotext,
+        _rank(getattr(shared.opts, _MEMORY, default.weak_memory)),
     )
+
+
+def _rank(value: object) -> int:
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _MEMORY_MAX
+    return int(value) if usable else 0  # type: ignore[call-overload]
 
 
 def _usable(name: str, value: object) -> Any:

@@ -19,7 +19,7 @@ def read(monkeypatch: pytest.MonkeyPatch, **values: Any) -> Options:
 
 
 def test_a_new_host_has_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read(monkeypatch) == Options(0.7, "PG", "Warnings", True)
+    assert read(monkeypatch) == Options(0.7, "PG", "Warnings", True, 0)
 
 
 def test_what_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,11 +29,12 @@ def test_what_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
         pg_default_mode="AG",
         pg_console="Details",
         pg_write_infotext=False,
+        pg_weak_memory=64,
     )
-    assert options == Options(0.25, "AG", "Details", False)
+    assert options == Options(0.25, "AG", "Details", False, 64)
 
 
-@pytest.mark.parametrize("value", [None, 7, -1, "x", float("nan"), [], {}])
+@pytest.mark.parametrize("value", [None, 7.5e9, -1, "x", float("nan"), [], {}])
 def test_unusable_ones_have_their_defaults(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
     options = read(
         monkeypatch,
@@ -41,6 +42,7 @@ def test_unusable_ones_have_their_defaults(monkeypatch: pytest.MonkeyPatch, valu
         pg_default_mode=value,
         pg_console=value,
         pg_write_infotext=value,
+        pg_weak_memory=value,
     )
     assert options == Options()
 
@@ -72,4 +74,4 @@ def test_the_section_registers_what_is_read(monkeypatch: pytest.MonkeyPatch) -> 
     register_options()
     assert {info.section[1] for info in added.values()} == {"Personalization Guidance"}
     assert read(monkeypatch, **{key: info.default for key, info in added.items()}) == Options()
-    assert len(added) == 4
+    assert len(added) == 5

@@ -144,10 +144,10 @@ def _base(job: Job, options: argparse.Namespace, pipeline: Any) -> BaseCheckpoin
             f"the picture was made with base checkpoint {name!r}; give it with --base-checkpoint PATH"
         )
     try:
-        base = load_base_checkpoint(pipeline, path, called(options.checkpoint), _warn)
+        base = load_base_checkpoint(pipeline, path, called(options.checkpoint), _warn, job.weak_memory)
     except NetworkError as error:
         raise UsageError(str(error)) from error
-    print(f"{name}: {base.changed} layers are others here, {base.equal} are equal", file=sys.stderr)
+    print(base.describe(), file=sys.stderr)
     return base
 
 

@@ -10,6 +10,7 @@ from lib_pg.settings import Settings
 
 _GUIDED = Settings(enabled=True)
 
+RANK_MAX = 4096
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -36,6 +37,7 @@ class Job:
         seed: of the first picture of the batch; picture i has seed + i.
         width, height: pixels, or None for the model's own.
         batch: pictures in one batch.
+        weak_memory: rank to which the differences from a base checkpoint are cut; 0 keeps them exact.
     """
 
     prompt: str = ""
@@ -50,11 +52,13 @@ class Job:
     dtype: str = "float32"
     settings: Settings = _GUIDED
     loras: tuple[LoraUse, ...] = ()
+    weak_memory: int = 0
 
     def __post_init__(self) -> None:
         _check("steps", self.steps, 1, 1000)
         _check("CFG scale", self.scale, 0.0, 100.0)
         _check("seed", self.seed, 0, 2**63 - 1 - self.batch)
+        _check("weak memory", self.weak_memory, 0, RANK_MAX)
         _check("batch size", self.batch, 1, 64)
         for name, pixels in (("width", self.width), ("height", self.height)):
             if pixels is not None:

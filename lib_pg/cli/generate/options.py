@@ -38,6 +38,7 @@ _JOB_OPTIONS = (
     "height",
     "batch",
     "dtype",
+    "weak_memory",
 )
 _LORA = re.compile(r"(?P<path>.+?)(?::(?P<strength>[-+.\d][-+.\deE]*))?(?P<own>(?::(?:pg|weak)=[^:]*)*)")
 _LORA_FORM = "PATH[:STRENGTH][:pg=RATIO][:weak=STRENGTH]"
@@ -140,6 +141,10 @@ def _add_job_options(group: Any) -> None:
     group.add_argument("--batch", type=int, help="pictures made at once, 1 to 64 (default: 1)")
     group.add_argument("--count", type=_count, default=1, help="batches made one after another (default: 1)")
     group.add_argument("--dtype", choices=DTYPES, help=f"precision (default: {Job.dtype})")
+    group.add_argument(
+        "--weak-memory", type=int, metavar="RANK",
+        help="cut the differences from --base-checkpoint to this rank, for less memory; 0: exact (default)",
+    )  # fmt: skip
     group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
 
 

@@ -10,7 +10,7 @@ from lib_pg import __version__
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.job import Job, LoraUse
 from lib_pg.cli.png_text import Parameters, PngTextError, compose, parse
-from lib_pg.infotext import from_infotext, to_infotext
+from lib_pg.infotext import WEAK_MEMORY, from_infotext, to_infotext
 from lib_pg.prompt import Own
 from lib_pg.settings import Settings, SettingsError
 
@@ -52,6 +52,8 @@ def to_text(job: Job, files: Provenance, position: int, guided: bool) -> str:
         pairs["Lora hashes"] = ", ".join(f"{name}: {digest}" for name, digest in files.lora_hashes.items())
     if guided:
         pairs |= to_infotext(job.settings)
+        if job.weak_memory:
+            pairs[WEAK_MEMORY] = str(job.weak_memory)
     pairs |= {"Precision": job.dtype, "Version": f"personalization-guidance {__version__}"}
     prompt = (
         " ".join([job.prompt, *(lora.tag() for lora in job.loras)]).strip(" ") if job.loras else job.prompt
@@ -95,6 +97,7 @@ def from_text(text: str) -> tuple[Job, Provenance, int]:
         dtype=pairs.get("Precision", Job.dtype),
         settings=settings,
         loras=loras,
+        weak_memory=_whole(pairs, WEAK_MEMORY, 0),
     )
     return job, _provenance(pairs), position
 

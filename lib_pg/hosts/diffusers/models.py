@@ -35,7 +35,11 @@ def without_networks(module: nn.Module) -> Parameters:
 
 
 def load_base_checkpoint(
-    pipeline: Any, path: Path, name: str = "the checkpoint", warn: Callable[[str], None] = _log
+    pipeline: Any,
+    path: Path,
+    name: str = "the checkpoint",
+    warn: Callable[[str], None] = _log,
+    rank: int = 0,
 ) -> BaseCheckpoint:
     """Compare a pipeline's models with the checkpoint that they started from, layer by layer.
 
@@ -44,6 +48,7 @@ def load_base_checkpoint(
         path: a .safetensors file, or a folder in diffusers format; read again when weak weights are made.
         name: what the user calls the loaded checkpoint.
         warn: is told which of its models the base does not have.
+        rank: to which the U-Net's differences are cut, for less memory; 0 keeps them exact.
 
     Raises:
         NetworkError: the base is damaged, incomplete, quantised or of another architecture.
@@ -52,4 +57,4 @@ def load_base_checkpoint(
         _CALLED[component]: Model(component, component, model)
         for component, model in models_of(pipeline).items()
     }
-    return compare(open_checkpoint(path), models, without_networks, name, warn)
+    return compare(open_checkpoint(path), models, without_networks, name, warn, rank)

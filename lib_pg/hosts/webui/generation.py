@@ -15,7 +15,7 @@ from lib_pg.hosts.webui.notices import Notices
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
 from lib_pg.hosts.webui.sampling_pass import WebuiPass
-from lib_pg.infotext import to_infotext
+from lib_pg.infotext import WEAK_MEMORY, to_infotext
 from lib_pg.prompt import Own, read_own
 from lib_pg.run import GuidedRun
 from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Settings, SettingsError
@@ -48,6 +48,7 @@ class WebuiGuidance:
         bases: the base checkpoint of earlier generations.
         infotext: whether the pictures' parameters may say what made them.
         details: whether the console is told what is weakened, too.
+        rank: to which differences from a base checkpoint are cut; 0 keeps them exact.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class WebuiGuidance:
         bases: BaseCheckpoints,
         infotext: bool = True,
         details: bool = False,
+        rank: int = 0,
     ) -> None:
         self._p = p
         self._settings = settings
@@ -71,6 +73,9 @@ class WebuiGuidance:
         self._checkpoint = ""
         self._infotext = to_infotext(settings) if infotext else {}
         self._details = details
+        self._rank = rank
+        if infotext and rank and settings.enabled and settings.base_checkpoint != NO_CHECKPOINT:
+            self._infotext[WEAK_MEMORY] = str(rank)
         self._own: dict[str, Own] = {}
         self._pass: WebuiPass | None = None
         self._ran = False
@@ -93,6 +98,7 @@ class WebuiGuidance:
         """
         for control in CONTROLS.values():  # a grid's cells share these: nothing of the last cell may stay
             p.extra_generation_params.pop(control.infotext_key, None)
+        p.extra_generation_params.pop(WEAK_MEMORY, None)
         notices = Notices(p, warn_on_page)
         try:
             settings = read_settings()
@@ -140,7 +146,8 @@ class WebuiGuidance:
                 self._checkpoint = self._passes.checkpoint_of(model)
             run = self._open_pass(model, settings, SamplerWatch(self._p.sampler, self.end_pass))
             if self._pass is not None and not self._pass.has_base:  # what was not used is not claimed
-                self._p.extra_generation_params.pop(CONTROLS["base_checkpoint"].infotext_key, None)
+                for key in (CONTROLS["base_checkpoint"].infotext_key, WEAK_MEMORY):
+                    self._p.extra_generation_params.pop(key, None)
             run.prepare()
         except Exception as error:
             self._give_up(error)
@@ -156,6 +163,7 @@ class WebuiGuidance:
             self._give_up,
             self._null_prompts,
             self._bases,
+            self._rank,
         )
         self._pass.attach()
         if self._details and settings.mode != "CFG":

@@ -43,6 +43,7 @@ class WebuiPass(ABC):
         on_fault: gets an error within the U-Net's call; the host must not fail for it.
         null_prompts: those encoded in earlier passes.
         bases: the base checkpoint of earlier generations.
+        rank: to which differences from a base checkpoint are cut; 0 keeps them exact.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class WebuiPass(ABC):
         on_fault: Callable[[Exception], None],
         null_prompts: NullPrompts,
         bases: BaseCheckpoints,
+        rank: int = 0,
     ) -> None:
         self.settings = settings
         self._p = p
@@ -76,6 +78,8 @@ class WebuiPass(ABC):
         for note in notes:
             warn(note)
         self._base_key: Any = None
+        self._bases = bases
+        self._rank = rank
         self._base = self._compared(bases)
         if self._base is not None:
             self._networks.insert(0, self._base.network)
@@ -151,6 +155,7 @@ class WebuiPass(ABC):
     def end(self) -> None:
         """Detach everything; calling it again changes nothing."""
         self.run.__exit__(None, None, None)
+        self._bases.end_pass()
         while self._handles:
             self._handles.pop().remove()
 
@@ -191,19 +196,20 @@ class WebuiPass(ABC):
             self._warn(f"base checkpoint {title!r} is none of the host's; choose one of its list")
             return None
         loaded = self.checkpoint_of(self._model)
-        key = (loaded, base)
+        key = (loaded, base, self._rank)
         try:
-            found = bases.get(self._model, key, lambda: self._compare(base))
+            found = bases.get(self._model, key, self._own, lambda own: self._compare(base, own))
         except NetworkError as error:
             self._warn(f"base checkpoint not used. {error}")
             return None
         self._base_key = key
         return found
 
-    def _compare(self, base: Listed) -> BaseCheckpoint:
+    def _compare(self, base: Listed, own: Callable[[nn.Module], Parameters]) -> BaseCheckpoint:
         name = Path(self.checkpoint_of(self._model)).stem
-        found = compare(open_checkpoint(base.path), self._models(), self._own, name, self._warn)
-        print(f"[{TITLE}] {found.changed} layers are others than in {base.name}, {found.equal} are equal")
+        checkpoint = open_checkpoint(base.path)
+        found = compare(checkpoint, self._models(), own, name, self._warn, self._rank)
+        print(f"[{TITLE}] {found.describe()}")
         return found
 
     def _own(self, module: nn.Module) -> Parameters:

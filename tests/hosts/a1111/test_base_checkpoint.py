@@ -124,22 +124,65 @@ def test_weak_weights_outlive_a_generation_and_not_the_switch(
             sample(p, model, lambda params: guidance.before_step(params, model), **OPTIONS)
             guidance.end_batch()
 
+        def kept_base() -> Any:
+            return getattr(model, "personalization_guidance_base", None)
+
         generate()
-        first = bases._base
+        first = kept_base()
         assert first is not None
         kept = [weights.nbytes for weights in first.kept.values()]
         assert sum(kept) == sum(value.nbytes for value in model.model.diffusion_model.parameters())
         generate()
-        assert bases._base is first
+        assert kept_base() is first
         model.sd_checkpoint_info = checkpoint("models/other.safetensors")
         generate()
-        assert bases._base is not first
+        assert kept_base() is not first
         generate(base_checkpoint="None")
-        assert bases._base is None
+        assert kept_base() is None
         generate()
-        assert bases._base is not None
+        assert kept_base() is not None
         generate(enabled=False)
-        assert bases._base is None
+        assert kept_base() is None
+
+
+def test_networks_may_come_after_the_comparison(tmp_path: Path, base: dict[str, Tensor]) -> None:
+    """What a layer is without networks is asked anew in every generation."""
+    with host([dog()]) as model:
+        listed(tmp_path)
+        loaded = sys.modules["networks"].loaded_networks
+        networks, bases, pictures = list(loaded), BaseCheckpoints(), []
+        # The first generation compares, without a network in the weights; the last does so with one.
+        for active, kept in (([], bases), (networks, bases), (networks, BaseCheckpoints())):
+            loaded[:] = active
+            p = Processing()
+            guidance = start(p, ON, bases=kept)
+            assert guidance is not None
+            guidance.begin_pass(model)
+            pictures.append(
+                sample(p, model, lambda params, g=guidance: g.before_step(params, model), **OPTIONS)
+            )
+            guidance.end_batch()
+            assert p.comments == []
+    _, again, anew = pictures
+    for our, other in zip(again, anew, strict=True):
+        torch.testing.assert_close(our, other, rtol=1e-5, atol=1e-6)
+
+
+def test_less_memory_is_said(
+    tmp_path: Path, base: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with host([]) as model:
+        listed(tmp_path)
+        p = Processing()
+        guidance = start(p, ON, rank=1)
+        assert guidance is not None
+        guidance.write_infotext()
+        guidance.begin_pass(model)
+        sample(p, model, lambda params: guidance.before_step(params, model), **OPTIONS)
+        guidance.end_batch()
+    assert p.comments == []
+    assert p.extra_generation_params["PG weak memory"] == "1"
+    assert "low rank keeps all but" in capsys.readouterr().out
 
 
 def test_a_refiner_is_no_fine_tune_of_the_base(tmp_path: Path, base: dict[str, Tensor]) -> None:
