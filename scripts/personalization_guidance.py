@@ -15,7 +15,7 @@ for _name in [name for name in sys.modules if name.partition(".")[0] == "lib_pg"
 
 from lib_pg import TITLE, __version__
 from lib_pg.hosts.detect import UnsupportedHost, WebuiHost, find_host
-from lib_pg.hosts.webui.base_checkpoint import BaseCheckpoints
+from lib_pg.hosts.webui.base_checkpoint import forget_base
 from lib_pg.hosts.webui.generation import WebuiGuidance, clean
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.page import accordion, axes, paste, settings_page
@@ -49,7 +49,6 @@ class Script(scripts.Script):
         if HOST is None:
             return False
         self.null_prompts = NullPrompts()
-        self.bases = BaseCheckpoints()
         self.live = LiveLine(_tab(is_img2img))
         return scripts.AlwaysVisible
 
@@ -78,11 +77,12 @@ class Script(scripts.Script):
             HOST.passes,
             warn_on_page,
             null_prompts=self.null_prompts,
-            bases=self.bases,
             infotext=options.write_infotext,
             details=options.console == "Details",
             rank=options.weak_memory,
         )
+        if p.personalization_guidance is None:  # switched off: nothing of ours takes memory
+            forget_base(shared.sd_model)
 
     def after_extra_networks_activate(self, p: Any, *args: Any, **given: Any) -> None:
         if guidance := _guidance(p):

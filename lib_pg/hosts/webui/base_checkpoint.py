@@ -1,9 +1,12 @@
-"""The base checkpoint of a WebUI's generations, compared with the one that is loaded."""
+"""What a WebUI's model has learned since its base checkpoint, kept on the model between generations.
+
+It ends with the model, keeps none alive, and is the same for all tabs.
+"""
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -11,51 +14,68 @@ from torch import nn
 from lib_pg.deltas import Parameters
 from lib_pg.hosts.base_checkpoint import BaseCheckpoint
 
-# Where the host's model has it: so it ends with the model, and keeps none alive.
 _ATTRIBUTE = "personalization_guidance_base"
 
 Own = Callable[[nn.Module], Parameters]
 
 
-class BaseCheckpoints:
-    """The base checkpoint that was compared last and its weak weights, for the next generations."""
+@dataclass(eq=False)
+class KeptBase:
+    """A comparison of a model with its base.
 
-    def __init__(self) -> None:
-        self._model: weakref.ref[Any] | None = None
-        self._key: Any = None
-        self._own: Own | None = None
+    Attributes:
+        base: its result, with the weak weights.
+        key: the loaded checkpoint and the base that it is of.
+    """
 
-    def get(self, model: Any, key: Any, own: Own, compare: Callable[[Own], BaseCheckpoint]) -> BaseCheckpoint:
-        """Return what `model` has learned since its base, compared now if it is not at hand.
+    base: BaseCheckpoint
+    key: Any
+    _reader: _Reader
+
+    def pristine(self, module: nn.Module, own: Own) -> Parameters | None:
+        """Return a layer's parameters in the base; None where the fine-tune has not moved it.
 
         Args:
-            model: the host's model.
-            key: the loaded checkpoint and the base; only compared.
-            own: returns a layer's parameters in the loaded checkpoint, as long as this pass lasts.
-            compare: is given a function that does so in later passes, too.
+            own: how the current pass reads the loaded checkpoint's; weak weights are made with it.
         """
-        found: BaseCheckpoint | None = getattr(model, _ATTRIBUTE, None)
-        is_known = self._model is not None and self._model() is model and self._key == key
-        self._own = own
-        if found is None or not is_known:
-            self.clear()  # before the other is read: two copies might not fit
-            self._own = own
-            found = compare(self._own_now)
-            setattr(model, _ATTRIBUTE, found)
-            self._model, self._key = weakref.ref(model), key
-        return found
+        self._reader.own = own
+        return self.base.pristine(module)
 
     def end_pass(self) -> None:
-        """Forget what belongs to a pass."""
-        self._own = None
+        """Forget the pass that has read last."""
+        self._reader.own = None
 
-    def clear(self) -> None:
-        """Free the weak weights."""
-        model = None if self._model is None else self._model()
-        if model is not None and hasattr(model, _ATTRIBUTE):
-            delattr(model, _ATTRIBUTE)
-        self._model, self._key, self._own = None, None, None
 
-    def _own_now(self, module: nn.Module) -> Parameters:
-        assert self._own is not None, "weak weights are made within a pass"
-        return self._own(module)
+@dataclass(eq=False)
+class _Reader:
+    """Reads the loaded checkpoint's parameters as the current pass does, with its networks in mind."""
+
+    own: Own | None
+
+    def __call__(self, module: nn.Module) -> Parameters:
+        assert self.own is not None, "weak weights are made within a pass"
+        return self.own(module)
+
+
+def base_of(model: Any, key: Any, own: Own, compare: Callable[[Own], BaseCheckpoint]) -> KeptBase:
+    """Return what `model` has learned since its base, compared now if it is not at hand.
+
+    Args:
+        model: the host's model.
+        key: the loaded checkpoint and the base; only compared.
+        own: returns a layer's parameters in the loaded checkpoint, as long as this pass lasts.
+        compare: is given a function that does so in later passes, too.
+    """
+    kept: KeptBase | None = getattr(model, _ATTRIBUTE, None)
+    if kept is None or kept.key != key:
+        forget_base(model)  # before the other is read: two copies might not fit
+        reader = _Reader(own)
+        kept = KeptBase(compare(reader), key, reader)
+        setattr(model, _ATTRIBUTE, kept)
+    return kept
+
+
+def forget_base(model: Any) -> None:
+    """Free the weak weights of a model."""
+    if hasattr(model, _ATTRIBUTE):
+        delattr(model, _ATTRIBUTE)

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from lib_pg import TITLE
-from lib_pg.hosts.webui.base_checkpoint import BaseCheckpoints
 from lib_pg.hosts.webui.notices import Notices
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
@@ -45,7 +44,6 @@ class WebuiGuidance:
         passes: the host's kind of pass.
         notices: tells the user.
         null_prompts: those encoded in earlier generations.
-        bases: the base checkpoint of earlier generations.
         infotext: whether the pictures' parameters may say what made them.
         details: whether the console is told what is weakened, too.
         rank: to which differences from a base checkpoint are cut; 0 keeps them exact.
@@ -58,7 +56,6 @@ class WebuiGuidance:
         passes: type[WebuiPass],
         notices: Notices,
         null_prompts: NullPrompts,
-        bases: BaseCheckpoints,
         infotext: bool = True,
         details: bool = False,
         rank: int = 0,
@@ -69,7 +66,6 @@ class WebuiGuidance:
         self.warn = notices.warn
         self._notices = notices
         self._null_prompts = null_prompts
-        self._bases = bases
         self._checkpoint = ""
         self._infotext = to_infotext(settings) if infotext else {}
         self._details = details
@@ -106,7 +102,6 @@ class WebuiGuidance:
             notices.warn(f"not used, its settings are wrong. {error}")
             return cls(p, Settings(), passes, notices, **options)
         if not settings.enabled:
-            options["bases"].clear()
             return None
         return cls(p, settings, passes, notices, **options)
 
@@ -162,7 +157,6 @@ class WebuiGuidance:
             self.warn,
             self._give_up,
             self._null_prompts,
-            self._bases,
             self._rank,
         )
         self._pass.attach()

@@ -19,7 +19,7 @@ from lib_pg.deltas import Parameters
 from lib_pg.formats import NetworkError
 from lib_pg.formats.checkpoint import Model, open_checkpoint
 from lib_pg.hosts.base_checkpoint import BaseCheckpoint, compare
-from lib_pg.hosts.webui.base_checkpoint import BaseCheckpoints
+from lib_pg.hosts.webui.base_checkpoint import KeptBase, base_of, forget_base
 from lib_pg.hosts.webui.checkpoints import Listed, find_checkpoint
 from lib_pg.hosts.webui.conditioning import tokens
 from lib_pg.hosts.webui.null_prompts import NullPrompts
@@ -42,7 +42,6 @@ class WebuiPass(ABC):
         warn: tells the user a sentence, once a generation.
         on_fault: gets an error within the U-Net's call; the host must not fail for it.
         null_prompts: those encoded in earlier passes.
-        bases: the base checkpoint of earlier generations.
         rank: to which differences from a base checkpoint are cut; 0 keeps them exact.
     """
 
@@ -56,7 +55,6 @@ class WebuiPass(ABC):
         warn: Callable[[str], None],
         on_fault: Callable[[Exception], None],
         null_prompts: NullPrompts,
-        bases: BaseCheckpoints,
         rank: int = 0,
     ) -> None:
         self.settings = settings
@@ -77,14 +75,12 @@ class WebuiPass(ABC):
         ]
         for note in notes:
             warn(note)
-        self._base_key: Any = None
-        self._bases = bases
         self._rank = rank
-        self._base = self._compared(bases)
-        if self._base is not None:
-            self._networks.insert(0, self._base.network)
-        kept = self._base.kept if self._base else None
-        self.run: GuidedRun[Any] = GuidedRun(self, settings, on_fault, kept)
+        self._kept = self._compared()
+        if self._kept is not None:
+            self._networks.insert(0, self._kept.base.network)
+        weights = self._kept.base.kept if self._kept else None
+        self.run: GuidedRun[Any] = GuidedRun(self, settings, on_fault, weights)
         self._on_fault = on_fault
 
     def attach(self) -> None:
@@ -128,7 +124,7 @@ class WebuiPass(ABC):
         """Return a layer's parameters without any network; None where the host has not kept them."""
 
     def pristine(self, module: nn.Module) -> Parameters | None:
-        of_base = self._base.pristine(module) if self._base else None
+        of_base = self._kept.pristine(module, self._own) if self._kept else None
         return self._without_networks(module) if of_base is None else of_base
 
     @abstractmethod
@@ -155,14 +151,15 @@ class WebuiPass(ABC):
     def end(self) -> None:
         """Detach everything; calling it again changes nothing."""
         self.run.__exit__(None, None, None)
-        self._bases.end_pass()
+        if self._kept is not None:
+            self._kept.end_pass()
         while self._handles:
             self._handles.pop().remove()
 
     @property
     def has_base(self) -> bool:
         """Whether the loaded checkpoint is weakened towards a base."""
-        return self._base is not None
+        return self._kept is not None
 
     @property
     def was_left_out(self) -> bool:
@@ -182,28 +179,27 @@ class WebuiPass(ABC):
         # The host's own list of what an encoded prompt depends on, and what else ours does.
         host_key = self._p.cached_params([""], 1, None, None, False)
         second = bool(getattr(self._p, "is_hr_pass", False))  # it may have a guidance of its own (Flux)
-        key = (host_key, self._loaded, self._base_key, in_text, self._size(), second)
+        key = (host_key, self._loaded, self._kept and self._kept.key, in_text, self._size(), second)
         return self._null_prompts.get(self._model, key, lambda: self._encode_null(ratios))
 
-    def _compared(self, bases: BaseCheckpoints) -> BaseCheckpoint | None:
+    def _compared(self) -> KeptBase | None:
         """Return what the checkpoint has learned since the settings' base; None where there is none."""
         title = self.settings.base_checkpoint
         if title == NO_CHECKPOINT or self.settings.mode == "CFG":
-            bases.clear()
+            forget_base(self._model)
             return None
         base = find_checkpoint(title)
         if base is None:
+            forget_base(self._model)
             self._warn(f"base checkpoint {title!r} is none of the host's; choose one of its list")
             return None
         loaded = self.checkpoint_of(self._model)
         key = (loaded, base, self._rank)
         try:
-            found = bases.get(self._model, key, self._own, lambda own: self._compare(base, own))
+            return base_of(self._model, key, self._own, lambda own: self._compare(base, own))
         except NetworkError as error:
             self._warn(f"base checkpoint not used. {error}")
             return None
-        self._base_key = key
-        return found
 
     def _compare(self, base: Listed, own: Callable[[nn.Module], Parameters]) -> BaseCheckpoint:
         name = Path(self.checkpoint_of(self._model)).stem

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from lib_pg.hosts.a1111.sampling_pass import A1111Pass
-from lib_pg.hosts.webui.base_checkpoint import BaseCheckpoints
 from lib_pg.hosts.webui.generation import WebuiGuidance
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.settings import Settings
@@ -22,7 +21,6 @@ def start(
     p: Processing, settings: dict[str, Any], null_prompts: NullPrompts | None = None, **options: Any
 ) -> WebuiGuidance | None:
     options = {
-        "bases": BaseCheckpoints(),
         "null_prompts": null_prompts or NullPrompts(),
         "warn_on_page": lambda message: None,
         **options,

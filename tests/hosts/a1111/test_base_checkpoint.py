@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lib_pg.hosts.webui.base_checkpoint import BaseCheckpoints
+from lib_pg.hosts.webui.base_checkpoint import forget_base
 from lib_pg.hosts.webui.checkpoints import listed_checkpoints
 from tests.hosts.a1111.guided import OMEGA, dog, guided, hooks, plain, start
 from tests.hosts.a1111.stand_in import Model, Processing, checkpoint, host, sample
@@ -108,41 +108,47 @@ def test_a_network_on_top_keeps_its_own_ratio(
         torch.testing.assert_close(our[2:], other[2:], rtol=1e-5, atol=1e-5)
 
 
+def generate(model: Model, **settings: Any) -> list[Tensor]:
+    predictions, p = guided(model, ON | settings, **OPTIONS)
+    assert p.comments == []
+    return predictions
+
+
+def kept_base(model: Model) -> Any:
+    kept = getattr(model, "personalization_guidance_base", None)
+    return kept and kept.base
+
+
 def test_weak_weights_outlive_a_generation_and_not_the_switch(
     tmp_path: Path, base: dict[str, Tensor]
 ) -> None:
-    bases = BaseCheckpoints()
     with host([]) as model:
         listed(tmp_path)
-
-        def generate(**settings: Any) -> None:
-            p = Processing()
-            guidance = start(p, ON | settings, bases=bases)
-            if guidance is None:
-                return
-            guidance.begin_pass(model)
-            sample(p, model, lambda params: guidance.before_step(params, model), **OPTIONS)
-            guidance.end_batch()
-
-        def kept_base() -> Any:
-            return getattr(model, "personalization_guidance_base", None)
-
-        generate()
-        first = kept_base()
-        assert first is not None
+        generate(model)
+        first = kept_base(model)
         kept = [weights.nbytes for weights in first.kept.values()]
         assert sum(kept) == sum(value.nbytes for value in model.model.diffusion_model.parameters())
-        generate()
-        assert kept_base() is first
+        generate(model)
+        assert kept_base(model) is first
         model.sd_checkpoint_info = checkpoint("models/other.safetensors")
-        generate()
-        assert kept_base() is not first
-        generate(base_checkpoint="None")
-        assert kept_base() is None
-        generate()
-        assert kept_base() is not None
-        generate(enabled=False)
-        assert kept_base() is None
+        generate(model)
+        assert kept_base(model) is not first
+        start(Processing(), ON | {"base_checkpoint": "None"}).begin_pass(model)
+        assert kept_base(model) is None
+        generate(model)
+        forget_base(model)  # as the script does where the extension is off
+        assert kept_base(model) is None
+
+
+def test_two_tabs_may_have_two_bases(tmp_path: Path, base: dict[str, Tensor]) -> None:
+    """A base that was chosen elsewhere in between is not taken for this one."""
+    save_file({name: value + 0.2 for name, value in base.items()}, tmp_path / "other.safetensors")
+    with host([]) as model:
+        listed(tmp_path)
+        first, other = generate(model), generate(model, base_checkpoint="other")
+        again = generate(model)
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not torch.allclose(first[0], other[0], atol=1e-3)
 
 
 def test_networks_may_come_after_the_comparison(tmp_path: Path, base: dict[str, Tensor]) -> None:
@@ -150,22 +156,37 @@ def test_networks_may_come_after_the_comparison(tmp_path: Path, base: dict[str, 
     with host([dog()]) as model:
         listed(tmp_path)
         loaded = sys.modules["networks"].loaded_networks
-        networks, bases, pictures = list(loaded), BaseCheckpoints(), []
-        # The first generation compares, without a network in the weights; the last does so with one.
-        for active, kept in (([], bases), (networks, bases), (networks, BaseCheckpoints())):
-            loaded[:] = active
-            p = Processing()
-            guidance = start(p, ON, bases=kept)
-            assert guidance is not None
-            guidance.begin_pass(model)
-            pictures.append(
-                sample(p, model, lambda params, g=guidance: g.before_step(params, model), **OPTIONS)
-            )
-            guidance.end_batch()
-            assert p.comments == []
-    _, again, anew = pictures
+        networks = list(loaded)
+        loaded.clear()
+        generate(model)  # compares, without a network in the weights
+        loaded[:] = networks
+        again = generate(model)
+        forget_base(model)
+        anew = generate(model)  # compares with one
     for our, other in zip(again, anew, strict=True):
         torch.testing.assert_close(our, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_generation_within_a_generation_leaves_the_outer_one_its_base(
+    tmp_path: Path, base: dict[str, Tensor]
+) -> None:
+    settings = ON | {"schedule": "Linear", "weak_ratio_end": 0.9}  # weak weights are made at every step
+    with host([]) as model:
+        listed(tmp_path)
+        expected, _ = guided(model, settings, **OPTIONS)
+        p = Processing()
+        guidance = start(p, settings)
+        assert guidance is not None
+        guidance.begin_pass(model)
+
+        def step(params: Any) -> None:
+            model.personalization_guidance_base.end_pass()  # what the end of another pass does
+            guidance.before_step(params, model)
+
+        ours = sample(p, model, step, **OPTIONS)
+        guidance.end_batch()
+    assert p.comments == []
+    assert all(torch.equal(one, two) for one, two in zip(ours, expected, strict=True))
 
 
 def test_less_memory_is_said(

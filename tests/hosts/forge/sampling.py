@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lib_pg.hosts.forge.sampling_pass import ForgePass
-from lib_pg.hosts.webui.base_checkpoint import BaseCheckpoints
 from lib_pg.hosts.webui.generation import WebuiGuidance
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.settings import Settings
@@ -229,7 +228,7 @@ def _predict(
 def start(
     p: Processing, settings: dict[str, Any], null_prompts: NullPrompts | None = None, **options: Any
 ) -> WebuiGuidance:
-    options = {"bases": BaseCheckpoints(), "null_prompts": null_prompts or NullPrompts(), **options}
+    options = {"null_prompts": null_prompts or NullPrompts(), **options}
     guidance = WebuiGuidance.start(
         p, lambda: Settings.from_dict(settings), ForgePass, lambda message: None, **options
     )
