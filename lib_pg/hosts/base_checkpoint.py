@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from lib_pg.deltas import ActiveNetwork, Delta, Parameters
 from lib_pg.deltas.fine_tune import FineTune
 from lib_pg.deltas.truncated import Truncated
-from lib_pg.formats.checkpoint import Checkpoint, Model, difference
+from lib_pg.formats.checkpoint import Checkpoint
+from lib_pg.formats.difference import Model, difference
 from lib_pg.networks import Network
 from lib_pg.weak_branch import KeptWeights
 

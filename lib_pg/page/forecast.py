@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lib_pg.guidance import weak_ratio_at
@@ -25,7 +26,11 @@ def no_metadata(name: str) -> Mapping[str, str]:
 
 
 def forecast(
-    values: Sequence[Any], prompt: str, cfg_scale: float | None, metadata: Metadata = no_metadata
+    values: Sequence[Any],
+    prompt: str,
+    cfg_scale: float | None,
+    metadata: Metadata = no_metadata,
+    is_listed: Callable[[str], bool] = lambda checkpoint: True,
 ) -> list[str]:
     """Say what these values of the controls will do with this prompt, in sentences.
 
@@ -34,6 +39,7 @@ def forecast(
         prompt: as the user typed it.
         cfg_scale: the host's; None where it is not known.
         metadata: the text pairs in the header of a network's file, by the name of the network.
+        is_listed: whether the host has a checkpoint of that name.
     """
     try:
         settings = Settings.from_list(list(values))
@@ -44,14 +50,15 @@ def forecast(
         return [reason]
     wanted = parse_networks(prompt)
     sentences = [network.problem for network in wanted if network.problem][:_LISTED]
+    if settings.base_checkpoint != NO_CHECKPOINT and not is_listed(settings.base_checkpoint):
+        sentences.append(_not_listed(settings.base_checkpoint))
+        settings = replace(settings, base_checkpoint=NO_CHECKPOINT)
     return [*_networks(settings, wanted, metadata), *sentences]
 
 
-def forecast_html(
-    values: Sequence[Any], prompt: str, cfg_scale: float | None, metadata: Metadata = no_metadata
-) -> str:
-    """Return what `forecast` says as safe HTML."""
-    return as_html(forecast(values, prompt, cfg_scale, metadata))
+def forecast_html(*arguments: Any) -> str:
+    """Return what `forecast` says of the same arguments as safe HTML."""
+    return as_html(forecast(*arguments))
 
 
 def as_html(sentences: Sequence[str]) -> str:
@@ -101,6 +108,10 @@ def _network(wanted: PromptNetwork, metadata: Metadata) -> Network:
     name = wanted.name if len(wanted.name) <= _NAME_SHOWN else wanted.name[:_NAME_SHOWN] + "..."
     part = ActiveNetwork(name, {}, wanted.unet_strength, wanted.own.strength)
     return Network(name, {"unet": part}, wanted.own.ratio, metadata(wanted.name))
+
+
+def _not_listed(base: str) -> str:
+    return f"Base checkpoint {base!r} is none of the host's and will not be used; choose one of its list."
 
 
 def _fine_tune(base: str) -> Network:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lib_pg.hosts.webui.checkpoints import find_checkpoint
 from lib_pg.page.components import Components, debounced, on_page_load, quiet
 from lib_pg.page.forecast import forecast_html
 from lib_pg.page.host_networks import network_metadata
@@ -52,4 +53,8 @@ class LiveLine:
 
 
 def _line(prompt: str, cfg_scale: float, *values: Any) -> str:
-    return forecast_html(values, prompt, cfg_scale, network_metadata)
+    return forecast_html(values, prompt, cfg_scale, network_metadata, _is_listed)
+
+
+def _is_listed(checkpoint: str) -> bool:
+    return find_checkpoint(checkpoint) is not None

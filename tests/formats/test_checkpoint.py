@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from lib_pg.deltas import Parameters
 from lib_pg.deltas.merge import parameters_of
 from lib_pg.formats import NetworkError
-from lib_pg.formats.checkpoint import Difference, Model, difference, open_checkpoint
+from lib_pg.formats.checkpoint import open_checkpoint
+from lib_pg.formats.difference import Difference, Model, difference
 from tests.checkpoints import open_clip_of, single_file_of
 from tests.networks import tiny_text_encoder, tiny_unet
 from tests.pipelines import sd_pipeline

@@ -46,6 +46,13 @@ def test_what_is_said(arguments: dict[str, Any], words: str) -> None:
     assert words in said(**arguments)
 
 
+def test_a_base_checkpoint_that_the_host_has_not_is_said_to_stay_out() -> None:
+    values = Settings(enabled=True, base_checkpoint="x").to_list()
+    (line, said) = forecast(values, "<lora:dog:1>", 7.0, is_listed=lambda name: name != "x")
+    assert line == "dog 1 -> 0.7 in the weak branch."
+    assert "Base checkpoint 'x' is none of the host's and will not be used" in said
+
+
 def test_an_accelerator_known_by_its_metadata() -> None:
     values = Settings(enabled=True).to_list()
     line = forecast(values, "<lora:fast:1>", 7.0, lambda name: {"modelspec.title": "LCM LoRA"})

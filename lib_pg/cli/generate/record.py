@@ -12,7 +12,7 @@ from lib_pg.cli.generate.job import Job, LoraUse
 from lib_pg.cli.png_text import Parameters, PngTextError, compose, parse
 from lib_pg.infotext import WEAK_MEMORY, from_infotext, to_infotext
 from lib_pg.prompt import Own
-from lib_pg.settings import Settings, SettingsError
+from lib_pg.settings import NO_CHECKPOINT, Settings, SettingsError
 
 _LORA_TAGS = re.compile(r"(?: ?<lora:[^<>]*>)+$")
 _LORA_TAG = re.compile(r"<lora:([^<>:]+):([^<>:]+)(?::pg=([^<>:]+))?(?::weak=([^<>:]+))?>")
@@ -52,7 +52,7 @@ def to_text(job: Job, files: Provenance, position: int, guided: bool) -> str:
         pairs["Lora hashes"] = ", ".join(f"{name}: {digest}" for name, digest in files.lora_hashes.items())
     if guided:
         pairs |= to_infotext(job.settings)
-        if job.weak_memory:
+        if job.weak_memory and job.settings.base_checkpoint != NO_CHECKPOINT:
             pairs[WEAK_MEMORY] = str(job.weak_memory)
     pairs |= {"Precision": job.dtype, "Version": f"personalization-guidance {__version__}"}
     prompt = (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas import Parameters
-from lib_pg.formats.checkpoint import Model
+from lib_pg.formats.difference import Model
 from lib_pg.hosts.a1111 import merging
 from lib_pg.hosts.a1111.networks import active_networks
 from lib_pg.hosts.webui.conditioning import in_length_of, null_rows, tokens

@@ -11,7 +11,8 @@ from torch import nn
 
 from lib_pg.deltas import Parameters
 from lib_pg.deltas.merge import originals_of, parameters_of
-from lib_pg.formats.checkpoint import Model, open_checkpoint
+from lib_pg.formats.checkpoint import open_checkpoint
+from lib_pg.formats.difference import Model
 from lib_pg.hosts.base_checkpoint import BaseCheckpoint, compare
 
 _CALLED = {"unet": "U-Net", "te1": "text encoder", "te2": "second text encoder"}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas import Parameters
-from lib_pg.formats.checkpoint import Model
+from lib_pg.formats.difference import Model
 from lib_pg.hosts.forge.merging import Originals
 from lib_pg.hosts.forge.networks import active_networks
 from lib_pg.hosts.webui.conditioning import in_rows, null_rows, tokens

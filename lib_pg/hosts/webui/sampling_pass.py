@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from lib_pg import TITLE
 from lib_pg.deltas import Parameters
 from lib_pg.formats import NetworkError
-from lib_pg.formats.checkpoint import Model, open_checkpoint
+from lib_pg.formats.checkpoint import open_checkpoint
+from lib_pg.formats.difference import Model, parameters_used
 from lib_pg.hosts.base_checkpoint import BaseCheckpoint, compare
 from lib_pg.hosts.webui.base_checkpoint import KeptBase, base_of, forget_base
 from lib_pg.hosts.webui.checkpoints import Listed, find_checkpoint
@@ -210,10 +211,7 @@ class WebuiPass(ABC):
 
     def _own(self, module: nn.Module) -> Parameters:
         """Return a layer's parameters in the loaded checkpoint."""
-        own: dict[str, Tensor | None] = dict(module._parameters)
-        if isinstance(module, nn.MultiheadAttention):  # which uses its output layer's without calling it
-            own |= {f"out_proj.{name}": value for name, value in module.out_proj.named_parameters()}
-        return {**own, **(self._without_networks(module) or {})}
+        return {**parameters_used(module), **(self._without_networks(module) or {})}
 
     @staticmethod
     def checkpoint_of(model: Any) -> str:

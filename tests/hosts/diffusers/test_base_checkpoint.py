@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib_pg.formats.checkpoint import _Source
+from lib_pg.formats.checkpoint import Source
 from lib_pg.hosts.diffusers import guided, installed, load_base_checkpoint, models_of
 from lib_pg.networks import Network
 from tests.checkpoints import folder_of, moved, single_file_of
@@ -145,13 +145,13 @@ def test_weak_weights_are_kept_from_run_to_run_and_made_anew_for_another_omega(
     base = load_base_checkpoint(pipeline, path)
     read: list[object] = []
 
-    once = _Source.load
+    once = Source.load
 
-    def load(source: _Source) -> torch.Tensor:
+    def load(source: Source) -> torch.Tensor:
         read.append(source)
         return once(source)
 
-    monkeypatch.setattr(_Source, "load", load)
+    monkeypatch.setattr(Source, "load", load)
     pictures, counts = [], []
     for omega in (0.5, 0.5, 0.2, 0.5):
         read.clear()
