@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lib_pg.deltas.base import Delta, Parameters
-from lib_pg.deltas.kind import FactorError, Headers, Modifier, Numbers, Plan, Tensors, check_vector
+from lib_pg.deltas.kind import FactorError, Headers, Modifier, Numbers, Plan, Tensors, check_vector, only
 from lib_pg.deltas.shapes import misfit
 
 
@@ -53,10 +53,7 @@ _DIFFERENCES = ("diff_b", "b_norm", "lora_bias")
 
 
 def _check(headers: Headers, below: Plan | None) -> None:
-    if len(headers) > 1:
-        raise FactorError(f"has {' and '.join(sorted(headers))}, expected one of them")
-    for part, header in headers.items():
-        check_vector(part, header)
+    check_vector(*only(headers))
     if "lora_bias" in headers and below is None:
         raise FactorError("has a bias of a LoRA, but no LoRA")
 

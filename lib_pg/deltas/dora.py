@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas.base import Delta, Parameters, Transform, Transforming
-from lib_pg.deltas.kind import FactorError, Headers, Modifier, Numbers, Plan, Tensors, check_vector
+from lib_pg.deltas.kind import FactorError, Headers, Modifier, Numbers, Plan, Tensors, check_vector, only
 from lib_pg.deltas.low_rank import LowRank
 from lib_pg.deltas.scaling import ScaledTransform, is_safe
-from lib_pg.deltas.shapes import misfit
+from lib_pg.deltas.shapes import along, misfit
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,8 @@ class Dora(Transforming):
         weight = parameters["weight"]
         assert weight is not None
         moved = weight + self._difference(parameters)
-        return {"weight": (moved * self._along(self._ratio(moved), weight) - weight) * strength}
+        scale = along(self._ratio(moved), weight.ndim, int(self.by_input))
+        return {"weight": (moved * scale - weight) * strength}
 
     def fitted(self, shape: tuple[int, ...]) -> Dora:
         length = shape[1] if self.by_input and len(shape) > 1 else shape[0]
@@ -75,11 +76,6 @@ class Dora(Transforming):
         lengths: Tensor = torch.linalg.vector_norm(moved.float(), dim=axes)
         return self.magnitude.float().to(moved.device) / lengths.clamp_min(torch.finfo(torch.float32).tiny)
 
-    def _along(self, values: Tensor, weight: Tensor) -> Tensor:
-        shape = [1] * weight.ndim
-        shape[int(self.by_input)] = -1
-        return values.view(shape)
-
 
 class _DoraTransform(ScaledTransform):
     """W_j = W e_j + j d dW, with e_j = 1 + j (d - 1) along the same axis.
@@ -98,16 +94,13 @@ class _DoraTransform(ScaledTransform):
         scale = (weak - strong * self.ratio(strong, weak)) * (1 + self.change)
         low = self._direction
         if self.prepares:
-            down = low.down.float() * scale.view(1, -1, *[1] * (low.down.ndim - 2))
+            down = low.down.float() * along(scale, low.down.ndim, 1)
             return LowRank(down.to(low.down.dtype), low.up, low.scale)
         return LowRank(low.down, (low.up.float() * scale[:, None]).to(low.up.dtype), low.scale)
 
 
 def _check(headers: Headers, below: Plan | None) -> None:
-    if len(headers) > 1:
-        raise FactorError(f"has {' and '.join(sorted(headers))}, expected one of them")
-    for part, header in headers.items():
-        check_vector(part, header)
+    check_vector(*only(headers))
     if below is None:
         raise FactorError("has lengths of a DoRA, but no other factors")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lib_pg.deltas.base import Delta, Parameters
-from lib_pg.deltas.kind import FactorError, Headers, Kind, Numbers, Plan, Tensors, check_factor, check_vector
+from lib_pg.deltas.kind import Headers, Kind, Numbers, Plan, Tensors, check_factor, check_vector, only
 from lib_pg.deltas.shapes import is_same, misfit
 
 
@@ -49,9 +49,7 @@ class FullDifference(Delta):
 
 
 def _check_weight(headers: Headers) -> Plan:
-    if len(headers) > 1:
-        raise FactorError(f"has {' and '.join(sorted(headers))}, expected one of them")
-    ((part, header),) = headers.items()
+    part, header = only(headers)
     if len(header.shape) == 1:
         check_vector(part, header)
     else:

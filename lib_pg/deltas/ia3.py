@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lib_pg.deltas.base import Parameters, ShapeError, Transform, Transforming
 from lib_pg.deltas.kind import FactorError, Headers, Kind, Numbers, Plan, Tensors, check_number, check_vector
 from lib_pg.deltas.scaling import ScaledTransform, is_safe
-from lib_pg.deltas.shapes import misfit
+from lib_pg.deltas.shapes import along, misfit
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,7 @@ class IA3(Transforming):
         weight = parameters["weight"]
         assert weight is not None
         change = strength * self.vector.float().to(weight.device)
-        shape = [1] * weight.ndim
-        shape[int(bool(self.by_input))] = -1
-        added = {"weight": weight * change.view(shape)}
+        added = {"weight": weight * along(change, weight.ndim, int(bool(self.by_input)))}
         bias = parameters.get("bias")
         if self.scales_bias and not self.by_input and bias is not None:
             added["bias"] = bias * change

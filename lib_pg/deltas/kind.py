@@ -137,6 +137,14 @@ def check_rank(rank: int) -> None:
         raise FactorError(f"has rank {rank}, expected 1 to {RANK_MAX}")
 
 
+def only(headers: Headers) -> tuple[str, Header]:
+    """Return the one part that is there and its header; raises FactorError where there are more."""
+    if len(headers) > 1:
+        raise FactorError(f"has {' and '.join(sorted(headers))}, expected one of them")
+    ((part, header),) = headers.items()
+    return part, header
+
+
 def check_vector(part: str, header: Header) -> int:
     """Return the length of a vector, which may have dimensions of size 1 around it.
 

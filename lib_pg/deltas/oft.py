@@ -12,29 +12,40 @@ from torch import Tensor, nn
 from lib_pg.deltas.base import Delta, Parameters, Transform, Transforming
 from lib_pg.deltas.kind import FactorError, Headers, Kind, Numbers, Plan, Tensors, check_type, check_vector
 from lib_pg.deltas.limits import FEATURES_MAX, RANK_MAX
-from lib_pg.deltas.shapes import misfit
+from lib_pg.deltas.shapes import misfit, over_features
 
 # Undoing loses no more than this factor of precision.
 _CONDITION_MAX = 20.0
 
 
 @dataclass(frozen=True, eq=False)
-class Oft(Transforming):
-    """C = m (S R W - W), R of rotations in blocks along the diagonal, S a learned length for every output.
+class _Turned(Delta):
+    """C = m (S R W - W), R of small rotations, S a learned length for every output.
 
     Attributes:
-        rotations: (blocks, size, size), which multiply a block of W from the left.
+        rotations: (.., blocks, size, size), which multiply a block of W from the left.
         rescale: (out,); None for 1.
     """
 
     rotations: Tensor
     rescale: Tensor | None = None
 
-    kind = "OFT"
-
     @property
     def nbytes(self) -> int:
         return self.rotations.nbytes + (0 if self.rescale is None else self.rescale.nbytes)
+
+    def fitted(self, shape: tuple[int, ...]) -> _Turned:
+        out = self.rotations.shape[-3] * self.rotations.shape[-1]
+        if len(shape) < 2 or out != shape[0]:
+            raise misfit((out,), shape)
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Oft(_Turned, Transforming):
+    """R has its blocks, (blocks, size, size), along the diagonal."""
+
+    kind = "OFT"
 
     @property
     def cost(self) -> int:
@@ -46,11 +57,6 @@ class Oft(Transforming):
         blocks, size, _ = self.rotations.shape
         turned = torch.bmm(self._turns().to(weight.device), weight.reshape(blocks, size, -1))
         return {"weight": (turned.view(weight.shape) - weight) * strength}
-
-    def fitted(self, shape: tuple[int, ...]) -> Oft:
-        blocks, size, _ = self.rotations.shape
-        _check_outputs(blocks * size, self.rescale, shape)
-        return self
 
     def transform(self, module: nn.Module, parameters: Parameters, strength: float) -> Transform | None:
         change = self._turns() - torch.eye(self.rotations.shape[1], device=self.rotations.device)
@@ -80,19 +86,16 @@ class _OftTransform(Transform):
         turn = self._known(strong, weak, output.dtype)
         blocks, size, _ = turn.shape
         bias = module._parameters.get("bias")
-        if isinstance(module, nn.Conv2d):
-            if bias is not None:
-                output.sub_(bias[:, None, None])
-            parts = output.reshape(len(output), blocks, size, -1)
-            output.copy_(torch.einsum("kij,bkjp->bkip", turn, parts).reshape(output.shape))
-            if bias is not None:
-                output.add_(bias[:, None, None])
-            return
-        plain = output if bias is None else output - bias
-        parts = plain.reshape(-1, blocks, size)
-        output.copy_(torch.einsum("kij,bkj->bki", turn, parts).reshape(output.shape))
         if bias is not None:
-            output.add_(bias)
+            output.sub_(over_features(bias, module))
+        if isinstance(module, nn.Conv2d):
+            parts = output.reshape(len(output), blocks, size, -1)
+            turned = torch.einsum("kij,bkjp->bkip", turn, parts)
+        else:
+            turned = torch.einsum("kij,bkj->bki", turn, output.reshape(-1, blocks, size))
+        output.copy_(turned.reshape(output.shape))
+        if bias is not None:
+            output.add_(over_features(bias, module))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> _OftTransform:
         return _OftTransform(self._change.to(device))
@@ -103,22 +106,10 @@ class _OftTransform(Transform):
 
 
 @dataclass(frozen=True, eq=False)
-class Boft(Delta):
-    """C = m (S R_n .. R_1 W - W): rotations in blocks, each stage's of outputs further apart (a butterfly).
-
-    Attributes:
-        rotations: (stages, blocks, size, size).
-        rescale: (out,); None for 1.
-    """
-
-    rotations: Tensor
-    rescale: Tensor | None = None
+class Boft(_Turned):
+    """R = R_n .. R_1, (stages, blocks, size, size): each stage mixes outputs further apart (a butterfly)."""
 
     kind = "BOFT"
-
-    @property
-    def nbytes(self) -> int:
-        return self.rotations.nbytes + (0 if self.rescale is None else self.rescale.nbytes)
 
     def contribution(self, parameters: Parameters, strength: float) -> dict[str, Tensor]:
         weight = parameters["weight"]
@@ -134,16 +125,6 @@ class Boft(Delta):
         if self.rescale is not None:
             rows = self.rescale.float().to(weight.device)[:, None] * rows
         return {"weight": (rows.view(weight.shape) - weight) * strength}
-
-    def fitted(self, shape: tuple[int, ...]) -> Boft:
-        _, blocks, size, _ = self.rotations.shape
-        _check_outputs(blocks * size, self.rescale, shape)
-        return self
-
-
-def _check_outputs(out: int, rescale: Tensor | None, shape: tuple[int, ...]) -> None:
-    if len(shape) < 2 or out != shape[0] or (rescale is not None and len(rescale) != out):
-        raise misfit((out,), shape)
 
 
 def _check(headers: Headers) -> Plan:

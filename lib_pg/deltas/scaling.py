@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lib_pg.deltas.base import Transform
 from lib_pg.deltas.low_rank import LowRank
+from lib_pg.deltas.shapes import over_features
 
 # What is divided by must not be nearer to zero: a merge's rounding would grow twentyfold.
 _NEAR_ZERO = 0.05
@@ -45,24 +46,19 @@ class ScaledTransform(Transform):
 
     def prepare(self, x: Tensor, strong: float, weak: float, module: nn.Module) -> Tensor:
         ratio, _ = self._known(strong, weak, x.dtype)
-        return x * _along(ratio, module)
+        return x * over_features(ratio, module)
 
     def finish(self, output: Tensor, x: Tensor, module: nn.Module, strong: float, weak: float) -> None:
         ratio, rest = self._known(strong, weak, output.dtype)
         if not self.prepares:
             bias = module._parameters.get("bias")
-            along = _along(ratio, module)
+            scale = over_features(ratio, module)
             if bias is None or self.scales_bias:
-                output.mul_(along)
+                output.mul_(scale)
             else:
-                torch.addcmul(_along(bias * (1 - ratio), module), output, along, out=output)
+                torch.addcmul(over_features(bias * (1 - ratio), module), output, scale, out=output)
         if rest is not None:
             rest.add_to(output, x, module, 1.0)
 
     def _factors(self, strong: float, weak: float, dtype: torch.dtype) -> tuple[Tensor, LowRank | None]:
         return self.ratio(strong, weak).to(dtype), self.rest(strong, weak)
-
-
-def _along(values: Tensor, module: nn.Module) -> Tensor:
-    """Return a vector that broadcasts over a layer's features: a picture's channels come second."""
-    return values[:, None, None] if isinstance(module, nn.Conv2d) else values

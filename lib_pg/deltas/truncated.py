@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lib_pg.deltas.base import Additive, Parameters
 from lib_pg.deltas.low_rank import LowRank
+from lib_pg.deltas.shapes import over_features
 
 # Further columns that are looked at so that the wanted ones are exact (Halko et al., 2011, section 1.3).
 _OVERSAMPLED = 8
@@ -61,9 +62,7 @@ class Truncated(Additive):
     def add_to(self, output: Tensor, x: Tensor, module: nn.Module, factor: float) -> None:
         self.weight.add_to(output, x, module, factor)
         if self.bias is not None:
-            output.add_(
-                self.bias[:, None, None] if isinstance(module, nn.Conv2d) else self.bias, alpha=factor
-            )
+            output.add_(over_features(self.bias, module), alpha=factor)
 
 
 def truncate(difference: Tensor, bias: Tensor | None, rank: int) -> tuple[Truncated, float]:
