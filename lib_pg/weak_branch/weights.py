@@ -88,7 +88,7 @@ class WeakWeights:
             return {
                 name: _between(value, live.get(name), own[0])
                 for name, value in pristine.items()
-                if value is not None or live.get(name) is not None
+                if value is not live.get(name)  # the layer's own: nothing has changed it
             }
         return _sum(pristine, weak_contributions(self._pairs(), own, pristine))
 
