@@ -64,11 +64,13 @@ def is_inside(step: float, steps: int, start: float, end: float) -> bool:
     """Say whether a sampling step lies in [start, end), fractions of all steps; end = 1 has the last.
 
     Args:
-        step: 0 for the first step; fractions lie between two steps.
+        step: 0 for the first step; fractions lie between two steps. A sampler may take more steps than it was
+            asked for (DPM adaptive): whatever is beyond the last step belongs to it.
         steps: number of sampling steps, at least 1.
         start: fraction in [0, 1] at which guidance begins.
         end: fraction in [0, 1] at which it ends; not more than `start` means never.
     """
     # 0.3 of 10 steps is 3 although 0.3 * 10 exceeds it by one bit.
     tolerance = 1e-6 * steps
+    step = min(step, steps - 1) if step >= steps else step
     return start * steps - tolerance <= step < end * steps - tolerance

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lib_pg.deltas.base import ActiveNetwork
-from lib_pg.guidance import Mode
 from lib_pg.settings import Settings
 
 # Distillations to few steps: without theirs the weak branch would be noise at few steps.
 _ACCELERATOR = re.compile(r"(?<![a-z])(lcm|tcd|pcm|turbo|lightning|hyper|dmd2?)(?![a-z])", re.IGNORECASE)
+_NOTHING_TO_WEAKEN = "no network to weaken, so plain CFG is used, with your negative prompt; add a network"
 _TITLE_KEYS = ("ss_output_name", "modelspec.title")
 
 
@@ -130,7 +130,7 @@ def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
         network.weak_at(0.0 if ratio is None else ratio) != network.strength for network, ratio in pairs
     )
     if not weakens:
-        notes.append(_nothing_to_weaken(settings.mode))
+        notes.append(_NOTHING_TO_WEAKEN)
     return Plan(tuple(fixed), tuple(notes), weakens)
 
 
@@ -148,12 +148,6 @@ def describe(networks: Sequence[Network], ratios: Sequence[float]) -> str:
         change = "unchanged" if weak == strong else f"-> {weak:g} in the weak branch"
         parts.append(f"{network.name} {strong:g} {change}")
     return "; ".join(parts)
-
-
-def _nothing_to_weaken(mode: Mode) -> str:
-    if mode == "AG":
-        return "no network to weaken: AG would do nothing, so plain CFG is used; add a network"
-    return "no network to weaken: PG is then CFG with a null prompt; add a network"
 
 
 def _listing(networks: Sequence[Network]) -> str:

@@ -39,7 +39,7 @@ class GuidedRun(Generic[Prompt]):
 
     Args:
         host: its networks are read once, at the start of the run.
-        settings: what the user chose; CFG mode, and AG with nothing to weaken, leave the host alone.
+        settings: what the user chose; CFG mode, and nothing to weaken, leave the host alone.
         on_fault: gets an error of a layer's hook, after which no row is weak; without it, the U-Net raises.
         kept: weak weights of a full fine-tune that outlive the run, as for `WeakBranch`.
 
@@ -59,9 +59,7 @@ class GuidedRun(Generic[Prompt]):
         self._settings = settings
         self._networks = networks = tuple(host.networks())
         self._plan = plan(settings, networks)
-        self._active = settings.enabled and (
-            settings.mode == "PG" or (settings.mode == "AG" and self._plan.weakens)
-        )
+        self._active = settings.enabled and settings.mode != "CFG" and self._plan.weakens
         in_unet = [network.parts["unet"] for network in networks if "unet" in network.parts]
         self._branch = WeakBranch(in_unet, on_fault, host.pristine, kept=kept)
         self._in_unet = [index for index, network in enumerate(networks) if "unet" in network.parts]

@@ -85,3 +85,10 @@ def test_neighbouring_intervals_share_no_step_and_leave_none_out(count: int, a: 
 def test_an_interval_counts_whole_steps() -> None:
     assert [step for step in range(10) if is_inside(step, 10, 0.3, 0.8)] == [3, 4, 5, 6, 7]
     assert [step for step in range(7) if is_inside(step, 7, 0.5, 1.0)] == [4, 5, 6]
+
+
+@given(steps, st.integers(0, 100), st.integers(0, 100), st.floats(0.0, 1000.0))
+def test_steps_beyond_the_last_belong_to_it(count: int, start: int, end: int, more: float) -> None:
+    """Adaptive samplers take more steps than they were asked for."""
+    ends = start / 100, end / 100
+    assert is_inside(count + more, count, *ends) == is_inside(count - 1, count, *ends)

@@ -78,7 +78,7 @@ def test_accelerators_are_known_by_metadata() -> None:
 @pytest.mark.parametrize(
     ("settings", "networks", "said"),
     [
-        (Settings(enabled=True), [], "PG is then CFG with a null prompt"),
+        (Settings(enabled=True), [], "plain CFG is used, with your negative prompt"),
         (Settings(enabled=True, mode="AG"), [], "plain CFG is used"),
         (Settings(enabled=True, networks="cat"), [network("dog")], "'cat' is to be weakened but"),
         (Settings(enabled=True), [network("dog", own_ratio=1.0)], "no network to weaken"),

@@ -176,7 +176,7 @@ def test_without_a_network_it_is_said_what_happens(
 ) -> None:
     arguments = ["generate", "--checkpoint", str(models / "sd"), "--out", str(models / "out"), *FAST]
     assert main(arguments) == 0
-    assert "PG is then CFG with a null prompt" in capsys.readouterr().err
+    assert "plain CFG is used" in capsys.readouterr().err
 
 
 def test_a_network_of_the_picture_must_be_given_and_be_the_same(

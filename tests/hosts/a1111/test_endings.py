@@ -14,7 +14,7 @@ from lib_pg.hosts.a1111.sampling_pass import A1111Pass
 from lib_pg.hosts.webui.generation import clean
 from tests.hosts.a1111.guided import ON, dog, guided, hooks, plain, start
 from tests.hosts.a1111.lora_extension import NetworkModule
-from tests.hosts.a1111.stand_in import WIDTH, Model, Processing, host, sample
+from tests.hosts.a1111.stand_in import WIDTH, Model, Network, Processing, host, sample
 
 
 def test_after_a_run_no_hook_is_left_and_weights_are_bit_identical() -> None:
@@ -154,14 +154,34 @@ def test_nothing_of_the_last_cell_of_a_grid_stays_in_the_infotext() -> None:
     assert p.extra_generation_params == {"Other": "kept"}
 
 
-def test_without_the_lora_extension_the_null_prompt_is_used_and_said() -> None:
+def test_without_the_lora_extension_the_host_is_left_alone_and_it_is_said() -> None:
     options = {"prompts": ["a dog"], "pictures": 1}
     with host([]) as model:
         del model.network_layer_mapping
         ours, p = guided(model, ON, **options)
-        expected = plain(model, **options, negative="")
+        expected = plain(model, **options)
     assert all(map(torch.equal, ours, expected))
     assert any("no network to weaken" in comment for comment in p.comments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "networks"),
+    [
+        (ON, []),
+        (ON, [Network("dog", 0.0, 0.0)]),
+        ({**ON, "networks": "cat"}, [dog()]),
+    ],
+    ids=["none", "at strength 0", "not named"],
+)
+def test_a_tick_left_on_costs_no_negative_prompt_and_claims_nothing(
+    settings: dict[str, Any], networks: list[Network]
+) -> None:
+    options = {"prompts": ["a dog"], "pictures": 1}
+    with host(networks) as model:
+        ours, p = guided(model, settings, **options)
+        expected = plain(model, **options)
+    assert all(map(torch.equal, ours, expected))
+    assert p.extra_generation_params == {}
 
 
 def test_cfg_scale_one_is_said_and_not_claimed() -> None:

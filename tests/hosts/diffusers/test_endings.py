@@ -94,7 +94,7 @@ def test_guiding_twice_is_refused_and_leaves_the_first_intact() -> None:
     ("controls", "options", "networked", "expected"),
     [
         ({}, {"guidance_scale": 1.0}, True, "CFG scale 1"),
-        ({}, {}, False, "null prompt"),
+        ({}, {}, False, "with your negative prompt"),
         ({"mode": "AG"}, {}, False, "plain CFG"),
         ({"networks": "other"}, {}, True, "'other'"),
     ],
