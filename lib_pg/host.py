@@ -28,6 +28,15 @@ class Host(Protocol[Prompt_co]):
     def pristine(self, module: nn.Module) -> Parameters | None:
         """Return a layer's parameters without any network; None where the host does not know them."""
 
+    def unet(self) -> nn.Module | None:
+        """Return the model whose calls are guided; None where none is loaded."""
+
+    def strengths(self) -> Sequence[float] | None:
+        """Return the multiplier that each of `networks()` has in the U-Net now, in that order.
+
+        None where the host keeps them for a whole run.
+        """
+
     def null_prompt(self, ratios: Sequence[float]) -> Prompt_co:
         """Encode what the host uses for an empty negative prompt, each network at its omega.
 

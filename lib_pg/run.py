@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
+
+from torch import Tensor
 
 from lib_pg.guidance import Conditioning, is_inside, weak_conditioning, weak_ratio_at
 from lib_pg.host import Host
@@ -61,8 +63,15 @@ class GuidedRun(Generic[Prompt]):
         self._plan = plan(settings, networks)
         self._active = settings.enabled and settings.mode != "CFG" and self._plan.weakens
         in_unet = [network.parts["unet"] for network in networks if "unet" in network.parts]
-        self._branch = WeakBranch(in_unet, on_fault, host.pristine, kept=kept)
         self._in_unet = [index for index, network in enumerate(networks) if "unet" in network.parts]
+        self._branch = WeakBranch(
+            in_unet,
+            on_fault,
+            host.pristine,
+            kept=kept,
+            model=host.unet(),
+            strengths=None if host.strengths() is None else self._strengths,
+        )
         self._in_text = [index for index, network in enumerate(networks) if network.parts.keys() - {"unet"}]
         self._null_prompts: dict[tuple[float, ...], Prompt] = {}
         self._call: Call[Prompt] = Call()
@@ -81,6 +90,8 @@ class GuidedRun(Generic[Prompt]):
     ) -> None:
         self._branch.detach()
         self.pass_over()
+        for note in self._notes():
+            self._host.warn(note)
 
     def prepare(self) -> None:
         """Encode the first step's null prompt now: some hosts would move the U-Net away for it in mid-run."""
@@ -126,13 +137,16 @@ class GuidedRun(Generic[Prompt]):
         """Leave the current evaluation to the host: it cannot be guided."""
         self._call = Call()
 
-    def enter_unet(self, rows: int, uncond: Sequence[int] | None = None) -> tuple[int, ...]:
+    def enter_unet(
+        self, rows: int, uncond: Sequence[int] | None = None, text: Tensor | None = None
+    ) -> tuple[int, ...]:
         """Set the weak branch for a call with the next `rows` rows; return the weak ones among them.
 
         Args:
             rows: rows of this call.
             uncond: those of the host's unconditional branch, where the host says so; without, the rows of
                 all calls are counted.
+            text: what these rows read, (rows, tokens, width), where the host says it.
         """
         start, self._rows_done = self._rows_done, self._rows_done + rows
         if uncond is None:
@@ -142,13 +156,34 @@ class GuidedRun(Generic[Prompt]):
         if self._call.skip_weak_rows:
             self._branch.set_rows((), rows)
         else:
-            self._branch.set_rows(weak, rows)
+            self._branch.set_rows(weak, rows, text)
             self.ran = self.ran or bool(weak)
         return weak
 
     def leave_unet(self) -> None:
         """Let no row be weak until the next `enter_unet`, whoever calls the U-Net in between."""
         self._branch.set_rows((), 1)
+
+    def _strengths(self) -> list[float]:
+        now = self._host.strengths()
+        assert now is not None
+        return [now[index] for index in self._in_unet]
+
+    def _notes(self) -> Iterator[str]:
+        """Say at the end what the weak branch could not do."""
+        if left := self._branch.left:
+            model = self._host.unet()
+            names = {module: name for name, module in model.named_modules()} if model else {}
+            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+            yield (
+                f"another extension calls {names.get(left[0], 'a layer')}{more} with rows of its own; which "
+                "they are cannot be told, so these layers kept their full strength in the weak branch"
+            )
+        if self._branch.followed_to_nothing:
+            yield (
+                "another extension set the networks' strength to 0 in the weak branch's calls, so there was "
+                "nothing left to weaken and the weak ratio changed nothing"
+            )
 
     def _decide(self, step: float, steps: int, total: int) -> Call[Prompt]:
         settings = self._settings

@@ -16,7 +16,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 from lib_pg.deltas.base import ActiveNetwork, Additive, Delta, Transforming
 from lib_pg.deltas.fine_tune import FineTune
@@ -24,6 +24,7 @@ from lib_pg.deltas.merge import originals_of
 from lib_pg.weak_branch.choice import Choice, Chooser, choose
 from lib_pg.weak_branch.hooks import is_taken
 from lib_pg.weak_branch.layers import layer_shape
+from lib_pg.weak_branch.partial import PartialCalls, owners_of
 from lib_pg.weak_branch.rows import Rows
 from lib_pg.weak_branch.split import SplitLayer
 from lib_pg.weak_branch.state import BranchState
@@ -59,6 +60,8 @@ class WeakBranch:
             module raises.
         pristine: returns a layer's parameters without networks, None where they are not known.
         choice: decides for each layer which engine it gets.
+        model: what the modules are parts of, which finds the rows of layers that are called with only some.
+        strengths: as for `BranchState`.
         kept: weak weights of full fine-tunes from an earlier run, by layer, which are used again where they
             are the same; those of this run are put there. They cost more to make than any network's.
 
@@ -73,9 +76,13 @@ class WeakBranch:
         pristine: Pristine = originals_of,
         choice: Chooser = choose,
         kept: KeptWeights | None = None,
+        model: nn.Module | None = None,
+        strengths: Callable[[], Sequence[float]] | None = None,
     ) -> None:
         self.networks = tuple(networks)
-        self._state = BranchState(self.networks, on_fault)
+        partial = PartialCalls(lambda: {} if model is None else owners_of(model))
+        self._state = BranchState(self.networks, on_fault, strengths, partial)
+        self._rows, self._rows_are = Rows(), (tuple[int, ...](), 1)
         self._layers: dict[nn.Module, _Layer] = {}
         self._choices: Counter[Choice] = Counter()
         for module, deltas in _by_layer(self.networks).items():
@@ -86,7 +93,7 @@ class WeakBranch:
             if thin is None:
                 chosen = Choice("split", chosen.reason)
             self._layers[module] = thin or SplitLayer(
-                self._state, module, _kept(kept, self.networks, module, deltas, pristine)
+                self._state, module, _kept(kept, module, deltas, pristine)
             )
             self._choices[chosen] += 1
 
@@ -103,6 +110,16 @@ class WeakBranch:
     def nbytes(self) -> int:
         """Bytes of what the branch keeps for its layers now: factors and weak weights."""
         return sum(layer.nbytes for layer in self._layers.values())
+
+    @property
+    def left(self) -> Sequence[nn.Module]:
+        """Layers whose weak rows could not be told, so that they were left at full strength."""
+        return list(self._state.left)
+
+    @property
+    def followed_to_nothing(self) -> bool:
+        """Whether the networks' strengths were changed, and were never others in the weak rows."""
+        return self._state.followed and not self._state.weakened
 
     def attach(self) -> None:
         """Put one hook or forward on every adapted layer.
@@ -126,15 +143,19 @@ class WeakBranch:
         for layer in self._layers.values():
             layer.detach()
 
-    def set_rows(self, weak: Iterable[int], total: int) -> None:
+    def set_rows(self, weak: Iterable[int], total: int, text: Tensor | None = None) -> None:
         """Say which rows of the model's batch are weak.
 
         Args:
             weak: indices in [0, total), in any order; empty for none.
             total: rows the model is called with, at least 1. A layer that sees k times as many, because
                 tiles were folded into the batch, has every row k times in a row.
+            text: what these rows read, (total, tokens, width), where it is known.
         """
-        self._state.rows = Rows.of(weak, total)
+        weak = tuple(weak)
+        if (weak, total) != self._rows_are:  # mostly the same call after call
+            self._rows, self._rows_are = Rows.of(weak, total), (weak, total)
+        self._state.set_rows(self._rows, text)
 
     def set_ratios(self, ratios: float | Sequence[float]) -> None:
         """Set omega: one for all networks, or one for each in their order; 1 leaves a network as it is."""
@@ -188,9 +209,9 @@ def weakened(
     branch.set_rows((0,), 1)
     with branch, ExitStack() as stack:
         for module, deltas in layers.items():
-            weights = _weights(networks, module, deltas, pristine)
-            if module not in thin and not weights.are_strong(ratios):
-                stack.enter_context(swapped(module, weights.at(ratios)))
+            weights = WeakWeights(module, deltas, pristine)
+            if module not in thin and not weights.are_strong(networks, ratios):
+                stack.enter_context(swapped(module, weights.at(networks, ratios)))
         yield
 
 
@@ -202,27 +223,13 @@ def _by_layer(networks: Sequence[ActiveNetwork]) -> dict[nn.Module, list[tuple[i
     return layers
 
 
-def _weights(
-    networks: Sequence[ActiveNetwork],
-    module: nn.Module,
-    deltas: Sequence[tuple[int, Delta]],
-    pristine: Pristine,
-) -> WeakWeights:
-    return WeakWeights(module, [(index, delta, networks[index]) for index, delta in deltas], pristine)
-
-
 def _kept(
-    kept: KeptWeights | None,
-    networks: Sequence[ActiveNetwork],
-    module: nn.Module,
-    deltas: Sequence[tuple[int, Delta]],
-    pristine: Pristine,
+    kept: KeptWeights | None, module: nn.Module, deltas: Sequence[tuple[int, Delta]], pristine: Pristine
 ) -> WeakWeights:
     if kept is None or not any(isinstance(delta, FineTune) for _, delta in deltas):
-        return _weights(networks, module, deltas, pristine)
-    placed = [(index, delta, networks[index]) for index, delta in deltas]
-    earlier = kept[module].taken_over(placed, pristine) if module in kept else None
-    kept[module] = earlier or WeakWeights(module, placed, pristine)
+        return WeakWeights(module, deltas, pristine)
+    earlier = kept[module].taken_over(deltas, pristine) if module in kept else None
+    kept[module] = earlier or WeakWeights(module, deltas, pristine)
     return kept[module]
 
 

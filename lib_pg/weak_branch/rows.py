@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from torch import Tensor, nn
+from torch import Tensor
 
 Span: TypeAlias = "tuple[int, int]"
+
+
+class Share(NamedTuple):
+    """Rows of one call of a layer, as slices of what it is called with, in rising order."""
+
+    weak: tuple[slice, ...]
+    strong: tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,8 @@ class Rows:
 
     total: int = 1
     weak: tuple[Span, ...] = ()
-    strong: tuple[Span, ...] = field(default=((0, 1),))
+    strong: tuple[Span, ...] = ((0, 1),)
+    _shares: dict[int, Share] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, weak: Iterable[int], total: int) -> Rows:
@@ -39,19 +47,22 @@ class Rows:
         others = sorted(set(range(total)) - set(rows))
         return cls(total, tuple(_spans(rows)), tuple(_spans(others)))
 
-    def fold(self, module: nn.Module, rows: int) -> int:
-        """Return how many rows of a layer's call belong to each of the model's, side by side.
+    def share(self, rows: int) -> Share | None:
+        """Return the rows of a layer's call that has `rows`: each of the model's as often, side by side.
 
-        Raises:
-            RuntimeError: they are no multiple, so that the weak ones cannot be told.
+        None where they are no multiple of the model's, so that they are only a part of them.
         """
         fold, rest = divmod(rows, self.total)
         if rest:
-            raise RuntimeError(
-                f"a {type(module).__name__} layer was called with {rows} rows, which is no "
-                f"multiple of the {self.total} rows of the model's batch; its weak rows cannot be told"
-            )
-        return fold
+            return None
+        share = self._shares.get(fold)
+        if share is None:
+            share = self._shares[fold] = self.part((0, rows), fold)
+        return share
+
+    def part(self, span: Span, fold: int) -> Share:
+        """Return the rows of a call that has only those of `span`, where each of the model's has `fold`."""
+        return Share(_within(self.weak, span, fold), _within(self.strong, span, fold))
 
 
 def take_rows(value: Any, rows: slice, total: int) -> Any:
@@ -63,6 +74,13 @@ def take_rows(value: Any, rows: slice, total: int) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(take_rows(item, rows, total) for item in value)
     return value
+
+
+def _within(spans: Sequence[Span], part: Span, fold: int) -> tuple[slice, ...]:
+    """Return what of some rows lies in a part of them, counted from its beginning."""
+    first, last = part
+    cut = ((max(a * fold, first) - first, min(b * fold, last) - first) for a, b in spans)
+    return tuple(slice(start, stop) for start, stop in cut if start < stop)
 
 
 def _spans(rows: Sequence[int]) -> list[Span]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.weak_branch.hooks import GuidanceForward, put_forward, restore_forward
-from lib_pg.weak_branch.rows import Span, take_rows
+from lib_pg.weak_branch.rows import take_rows
 from lib_pg.weak_branch.state import BranchState
 from lib_pg.weak_branch.weights import WeakWeights, swapped
 
@@ -44,16 +44,12 @@ class SplitLayer(GuidanceForward):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         state = self._state
-        if not state.live or not state.rows.weak or self._weights.are_strong(state.ratios):
+        if not state.guides() or self._weights.are_strong(state.networks, state.ratios):
             return self._forward(*args, **kwargs)
         x: Tensor = args[0] if args else next(iter(kwargs.values()))
-        try:
-            fold = state.rows.fold(self._module, len(x))
-        except RuntimeError as error:
-            state.fail(error)
+        weak, strong = state.share(self._module, x)
+        if not weak:
             return self._forward(*args, **kwargs)
-        strong = _spans(state.rows.strong, fold)
-        weak = _spans(state.rows.weak, fold)
         if self._is_plain_product(x):
             return self._into_one(x, strong, weak)
         # The strong rows first: a host may merge its networks at a layer's first call.
@@ -83,7 +79,7 @@ class SplitLayer(GuidanceForward):
         for span in strong:
             _product(x[span], own, output[span])
         try:
-            parameters = {**own, **self._weights.at(self._state.ratios)}
+            parameters = {**own, **self._weak_parameters()}
         except Exception as error:
             self._state.fail(error)
             parameters = own
@@ -96,11 +92,16 @@ class SplitLayer(GuidanceForward):
         if not state.live:  # a span before this one has failed
             return self._forward(*args, **kwargs)
         try:
-            with swapped(self._module, self._weights.at(state.ratios)):
+            with swapped(self._module, self._weak_parameters()):
                 return self._forward(*args, **kwargs)
         except Exception as error:
             state.fail(error)
         return self._forward(*args, **kwargs)
+
+    def _weak_parameters(self) -> Mapping[str, nn.Parameter | None]:
+        if self._state.may_change:
+            self._weights.settle()
+        return self._weights.at(self._state.networks, self._state.ratios)
 
 
 def _autocasts(device: str) -> bool:
@@ -118,10 +119,6 @@ def _product(x: Tensor, parameters: Mapping[str, Tensor | None], output: Tensor)
         torch.mm(rows, weight.t(), out=into)
     else:
         torch.addmm(bias, rows, weight.t(), out=into)
-
-
-def _spans(spans: tuple[Span, ...], fold: int) -> list[slice]:
-    return [slice(start * fold, stop * fold) for start, stop in spans]
 
 
 def _take(value: Any, rows: slice, x: Tensor) -> Any:

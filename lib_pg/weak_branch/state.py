@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
 
 from lib_pg.deltas.base import ActiveNetwork
-from lib_pg.weak_branch.rows import Rows
+from lib_pg.weak_branch.partial import PartialCalls
+from lib_pg.weak_branch.rows import Rows, Share
+
+_NONE = Share((), ())
 
 
 class BranchState:
@@ -15,15 +21,34 @@ class BranchState:
         networks: those in the weights; what is in `ratios`, `weak` (multipliers in the weak branch) and
             `factors` (what has to be added to them) is in their order.
         on_fault: gets an error of a hook; without it, the call of the layer raises.
+        strengths: returns the multipliers that the networks have now, where a host may change them within a
+            call of the model; without it they are those of `networks`.
+        partial: tells the rows of a layer that is called with a part of them.
+
+    Attributes:
+        may_change: whether the host may change the strengths within a run.
+        left: layers that were called with rows that could not be told; these were left as they are.
+        followed: whether the networks' strengths have changed since the beginning.
+        weakened: whether any network had another strength in the weak branch; only kept with `strengths`.
     """
 
     def __init__(
-        self, networks: Sequence[ActiveNetwork], on_fault: Callable[[Exception], None] | None
+        self,
+        networks: Sequence[ActiveNetwork],
+        on_fault: Callable[[Exception], None] | None,
+        strengths: Callable[[], Sequence[float]] | None,
+        partial: PartialCalls,
     ) -> None:
         self.live = False
         self.rows = Rows()
         self.networks = tuple(networks)
+        self.left: dict[nn.Module, None] = {}
+        self.may_change = strengths is not None
+        self.followed = self.weakened = False
         self._on_fault = on_fault
+        self._strengths = strengths
+        self._partial = partial
+        self._to_read = False
         self.set_ratios([1.0] * len(self.networks))
 
     def set_ratios(self, ratios: Sequence[float]) -> None:
@@ -33,9 +58,49 @@ class BranchState:
         strong = [network.strength for network in self.networks]
         self.factors = [weak - own for weak, own in zip(self.weak, strong, strict=True)]
 
+    def set_rows(self, rows: Rows, text: Tensor | None) -> None:
+        """Set the rows of the coming call of the model, and what they read."""
+        self.rows = rows
+        self._partial.begin(text)
+        self._to_read = self.may_change
+
+    def guides(self) -> bool:
+        """Say whether the coming call of a layer may have weak rows."""
+        if not self.live or not self.rows.weak:
+            return False
+        if self._to_read:
+            self._read_strengths()
+        return self.live
+
+    def share(self, module: nn.Module, x: Tensor) -> Share:
+        """Return which rows of a layer's call are weak and strong; none where they cannot be told.
+
+        A wrong row would be worse than a layer at full strength.
+        """
+        share = self.rows.share(len(x)) or self._partial.share(module, x, self.rows)
+        if share is None:
+            self.left[module] = None
+            return _NONE
+        return share
+
     def fail(self, error: Exception) -> None:
         """End the branch: from now on no hook does anything."""
         if self._on_fault is None:
             raise error
         self.live = False
         self._on_fault(error)
+
+    def _read_strengths(self) -> None:
+        """Follow what is in the weights now: once in a call of the model, at its first adapted layer."""
+        self._to_read = False
+        assert self._strengths is not None
+        try:
+            now = [float(strength) for strength in self._strengths()]
+            if now != [network.strength for network in self.networks]:
+                pairs = zip(self.networks, now, strict=True)
+                self.networks = tuple(replace(network, strength=own) for network, own in pairs)
+                self.set_ratios(self.ratios)
+                self.followed = True
+            self.weakened = self.weakened or any(self.factors)
+        except Exception as error:
+            self.fail(error)

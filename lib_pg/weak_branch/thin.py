@@ -49,20 +49,17 @@ class ThinLayer(GuidanceHook):
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
     ) -> None:
-        state = self._state
-        if not state.live or not state.rows.weak:
+        if not self._state.guides():
             return
         try:
             self._correct(module, args[0] if args else kwargs["input"], output)
         except Exception as error:
-            state.fail(error)
+            self._state.fail(error)
 
     def _correct(self, module: nn.Module, x: Tensor, output: Tensor) -> None:
         state = self._state
-        fold = state.rows.fold(module, output.shape[0])
         self._follow(output)
-        for start, stop in state.rows.weak:
-            rows = slice(start * fold, stop * fold)
+        for rows in state.share(module, x).weak:
             weak_x = x[rows].to(output.dtype)  # another dtype only under autocast
             for network, delta in self._deltas:
                 factor = state.factors[network]

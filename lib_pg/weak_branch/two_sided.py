@@ -37,7 +37,8 @@ class TwoSidedLayer(GuidanceHook):
         self._transform = transform
         self._kept_for: tuple[torch.device, torch.dtype] | None = None
         self._handles: list[RemovableHandle] = []
-        self._x: list[Tensor] = []
+        # What `before` has changed in the current call: weak rows, and their x as it was.
+        self._changed: list[tuple[slice, Tensor]] = []
 
     def attach(self) -> None:
         self._handles.append(self._module.register_forward_hook(self, with_kwargs=True))
@@ -48,25 +49,24 @@ class TwoSidedLayer(GuidanceHook):
     def detach(self) -> None:
         while self._handles:
             self._handles.pop().remove()
-        self._x = []
+        self._changed = []
 
     def before(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any] | None:
         """Return the layer's arguments with other weak rows; None where nothing changes."""
-        self._x = []
+        self._changed = []
         if not self._weakens():
             return None
         try:
             x: Tensor = args[0] if args else kwargs["input"]
             transform = self._on(x)
             changed = x.clone()
-            kept = []
-            for rows in self._rows(len(x)):
-                kept.append(x[rows])
-                changed[rows] = transform.prepare(x[rows], *self._strengths(), self._module)
+            kept = [(rows, x[rows]) for rows in self._state.share(self._module, x).weak]
+            for rows, own in kept:
+                changed[rows] = transform.prepare(own, *self._strengths(), self._module)
         except Exception as error:
             self._state.fail(error)
             return None
-        self._x = kept
+        self._changed = kept
         return ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "input": changed})
 
     def __call__(
@@ -74,26 +74,22 @@ class TwoSidedLayer(GuidanceHook):
     ) -> None:
         if not self._weakens():
             return
-        kept, self._x = self._x, []
+        kept, self._changed = self._changed, []
         try:
             x: Tensor = args[0] if args else kwargs["input"]
             transform = self._on(output)
-            for number, rows in enumerate(self._rows(len(output))):
-                own = kept[number] if kept else x[rows]
+            if not self._transform.prepares:
+                kept = [(rows, x[rows]) for rows in self._state.share(module, x).weak]
+            for rows, own in kept:
                 transform.finish(output[rows], own.to(output.dtype), module, *self._strengths())
         except Exception as error:
             self._state.fail(error)
 
     def _weakens(self) -> bool:
-        state = self._state
-        return state.live and bool(state.rows.weak) and state.factors[self._network] != 0.0
+        return self._state.guides() and self._state.factors[self._network] != 0.0
 
     def _strengths(self) -> tuple[float, float]:
         return self._state.networks[self._network].strength, self._state.weak[self._network]
-
-    def _rows(self, rows: int) -> list[slice]:
-        fold = self._state.rows.fold(self._module, rows)
-        return [slice(start * fold, stop * fold) for start, stop in self._state.rows.weak]
 
     def _on(self, tensor: Tensor) -> Transform:
         """Return the transform where the layer computes now: moved and cast once, not at every call."""

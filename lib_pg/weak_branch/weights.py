@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from lib_pg.deltas.merge import contributions, originals_of, weak_contributions
 
 # Returns a layer's parameters without any network, by name; None where they are not known.
 Pristine = Callable[[nn.Module], "Parameters | None"]
+# A delta of a layer, and the network that it is of.
+Pair: TypeAlias = "tuple[Delta, ActiveNetwork]"
 
 
 class WeakWeights:
@@ -30,7 +33,7 @@ class WeakWeights:
     def __init__(
         self,
         module: nn.Module,
-        deltas: Sequence[tuple[int, Delta, ActiveNetwork]],
+        deltas: Sequence[tuple[int, Delta]],
         pristine: Pristine = originals_of,
     ) -> None:
         self._module = module
@@ -39,12 +42,9 @@ class WeakWeights:
         self._made_for: object = None
         self._made: dict[str, nn.Parameter | None] = {}
 
-    def taken_over(
-        self, deltas: Sequence[tuple[int, Delta, ActiveNetwork]], pristine: Pristine
-    ) -> WeakWeights | None:
+    def taken_over(self, deltas: Sequence[tuple[int, Delta]], pristine: Pristine) -> WeakWeights | None:
         """Return these for another run, with what has been made; None where its networks are others."""
-        known = [(delta, network.strength, network.weak_strength) for _, delta, network in self._deltas]
-        if known != [(delta, network.strength, network.weak_strength) for _, delta, network in deltas]:
+        if [delta for _, delta in self._deltas] != [delta for _, delta in deltas]:
             return None
         self._deltas, self._pristine = tuple(deltas), pristine
         return self
@@ -54,62 +54,73 @@ class WeakWeights:
         """Bytes of the weak weights as they are now; 0 before they were needed."""
         return sum(value.nbytes for value in self._made.values() if value is not None)
 
-    def are_strong(self, ratios: Sequence[float]) -> bool:
+    def settle(self) -> None:
+        """Have the host bring the layer's own weights up to date; its forward would do it into ours."""
+        self._pristine(self._module)
+
+    def are_strong(self, networks: Sequence[ActiveNetwork], ratios: Sequence[float]) -> bool:
         """Say whether the layer's own weights are the weak ones."""
-        return all(network.weak_at(ratios[index]) == network.strength for index, _, network in self._deltas)
+        return all(
+            networks[index].weak_at(ratios[index]) == networks[index].strength for index, _ in self._deltas
+        )
 
     @torch.no_grad()
-    def at(self, ratios: Sequence[float]) -> Mapping[str, nn.Parameter | None]:
+    def at(
+        self, networks: Sequence[ActiveNetwork], ratios: Sequence[float]
+    ) -> Mapping[str, nn.Parameter | None]:
         """Return by name the parameters that differ, in the layer's dtype and on its device.
 
         Args:
-            ratios: omega in [0, 1] of every network of the branch.
+            networks: those of the branch, each at the strength that it has in the layer now.
+            ratios: omega in [0, 1] of each of them.
 
         Raises:
             ValueError: the layer's weights without networks are not known and cannot be told.
         """
-        own = tuple(ratios[index] for index, _, _ in self._deltas)
+        pairs = [(delta, networks[index]) for index, delta in self._deltas]
+        own = tuple(ratios[index] for index, _ in self._deltas)
         live = {name: find(self._module, name) for name in names_of(self._module)}
         like = next(value for value in live.values() if value is not None)
-        key = (own, like.device, like.dtype, like.data_ptr())
+        strengths = [(network.strength, network.weak_strength) for _, network in pairs]
+        key = (own, strengths, like.device, like.dtype, like.data_ptr())
         if key != self._made_for:
-            self._made = {name: _parameter(value, like) for name, value in self._make(own).items()}
+            made = self._make(pairs, own)
+            self._made = {name: _parameter(value, like) for name, value in made.items()}
             self._made_for = key
         return self._made
 
-    def _make(self, own: Sequence[float]) -> dict[str, Tensor | None]:
+    def _make(self, pairs: Sequence[Pair], own: Sequence[float]) -> dict[str, Tensor | None]:
         pristine = self._pristine(self._module)
         # Read afterwards: a host that merges at a layer's first call may do so when it is asked.
         live = {name: find(self._module, name) for name in (*names_of(self._module), *(pristine or ()))}
         if pristine is None:
-            return self._from_live(own, live)
-        follow = all(network.weak_strength is None for _, _, network in self._deltas)
+            return self._from_live(pairs, own, live)
+        follow = all(network.weak_strength is None for _, network in pairs)
         if follow and len(set(own)) == 1 and all(_is_float(live.get(name)) for name in pristine):
             return {
                 name: _between(value, live.get(name), own[0])
                 for name, value in pristine.items()
                 if value is not live.get(name)  # the layer's own: nothing has changed it
             }
-        return _sum(pristine, weak_contributions(self._pairs(), own, pristine))
+        return _sum(pristine, weak_contributions(pairs, own, pristine))
 
-    def _from_live(self, own: Sequence[float], live: Parameters) -> dict[str, Tensor | None]:
+    def _from_live(
+        self, pairs: Sequence[Pair], own: Sequence[float], live: Parameters
+    ) -> dict[str, Tensor | None]:
         """Take away what does not depend on the weight below it; for others that weight must be known."""
-        if not all(isinstance(delta, Additive) for _, delta, _ in self._deltas):
-            kinds = ", ".join(sorted({delta.kind for _, delta, _ in self._deltas}))
+        if not all(isinstance(delta, Additive) for delta, _ in pairs):
+            kinds = ", ".join(sorted({delta.kind for delta, _ in pairs}))
             raise ValueError(
                 f"the weights below a {type(self._module).__name__}'s networks ({kinds}) are not known; "
                 "install them with `installed`, or have the host merge them"
             )
-        strong = contributions(self._pairs(), live)
-        weak = weak_contributions(self._pairs(), own, live)
+        strong = contributions(pairs, live)
+        weak = weak_contributions(pairs, own, live)
         changes = (
             {name: lower[name] - value for name, value in higher.items()}
             for higher, lower in zip(strong, weak, strict=True)
         )
         return _sum(live, changes)
-
-    def _pairs(self) -> list[tuple[Delta, ActiveNetwork]]:
-        return [(delta, network) for _, delta, network in self._deltas]
 
 
 def names_of(module: nn.Module) -> list[str]:

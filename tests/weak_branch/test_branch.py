@@ -131,19 +131,6 @@ def test_tiles_folded_into_the_batch_belong_to_their_row(engine: str, layer: str
 
 
 @engines
-def test_rows_that_cannot_be_told_are_an_error_and_leave_nothing(engine: str) -> None:
-    module, x, delta = make("linear")
-    with (
-        pytest.raises(RuntimeError, match="4 rows, which is no multiple of the 3"),
-        branch_of([ActiveNetwork("n", {module: delta})], engine) as branch,
-    ):
-        branch.set_rows([0], 3)
-        branch.set_ratios(OMEGA)
-        module(x)
-    assert not is_taken(module)
-
-
-@engines
 @layers
 def test_two_networks_on_one_layer_have_ratios_of_their_own(engine: str, layer: str) -> None:
     module, x, first = make(layer)

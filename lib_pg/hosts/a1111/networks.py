@@ -50,6 +50,15 @@ def active_networks(
     return networks[::-1], notes[::-1]
 
 
+def unet_strength(loaded: Any) -> float:
+    """Return the multiplier that a network has in the U-Net now.
+
+    Asked of one of its parts, as the host asks them all: extensions that change it in steps answer there.
+    """
+    part = next((part for key, part in loaded.modules.items() if key.startswith(_UNET)), None)
+    return float(loaded.unet_multiplier if part is None else part.multiplier())
+
+
 def _network(
     loaded: Any, layers: Mapping[str, nn.Module], own_ratios: Mapping[str, float], taken: set[nn.Module]
 ) -> tuple[Network, Counter[str]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lib_pg.deltas import Parameters
 from lib_pg.formats.difference import Model
 from lib_pg.hosts.a1111 import merging
-from lib_pg.hosts.a1111.networks import active_networks
+from lib_pg.hosts.a1111.networks import active_networks, unet_strength
 from lib_pg.hosts.webui.conditioning import in_length_of, null_rows, tokens
 from lib_pg.hosts.webui.lora_extension import loaded_networks
 from lib_pg.hosts.webui.sampling_pass import WebuiPass
@@ -29,6 +29,7 @@ class A1111Pass(WebuiPass):
     _filled = 0
     _predictions: Sequence[Tensor] = ()
     _denoiser: nn.Module | None = None
+    _in_weights: Sequence[Any] = ()
 
     @staticmethod
     def unet_of(model: Any) -> nn.Module | None:
@@ -43,13 +44,16 @@ class A1111Pass(WebuiPass):
         return (
             merged,
             model.sd_checkpoint_info,
-            [
-                (n.name, getattr(n, "mtime", None), n.te_multiplier, n.unet_multiplier, n.dyn_dim)
-                for n in loaded_networks()
-            ],
+            [(n.name, getattr(n, "mtime", None), n.dyn_dim) for n in loaded_networks()],
         )
 
+    def strengths(self) -> Sequence[float]:
+        """Other extensions change them in mid-run: Regional Prompter for each region's call of the U-Net."""
+        of_base = [1.0] * self.has_base
+        return of_base + [unet_strength(loaded) for loaded in self._in_weights]
+
     def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
+        self._in_weights = tuple(loaded_networks())
         layers = getattr(self._model, "network_layer_mapping", {})  # made with the first network
         networks, notes = active_networks(layers, own_ratios)
         return networks, [*notes, *_hypernetwork_notes()]
@@ -129,7 +133,7 @@ class A1111Pass(WebuiPass):
 
     def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self.run.skips_weak_rows:
-            self.run.enter_unet(len(args[0]))
+            self.run.enter_unet(len(args[0]), text=kwargs.get("context"))
 
     def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.run.leave_unet()

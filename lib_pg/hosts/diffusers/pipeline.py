@@ -149,6 +149,13 @@ class DiffusersHost:
         of_base = self._base.pristine(module) if self._base else None
         return originals_of(module) if of_base is None else of_base
 
+    def unet(self) -> nn.Module:
+        unet: nn.Module = self._pipeline.unet
+        return unet
+
+    def strengths(self) -> None:
+        return None
+
     def null_prompt(self, ratios: Sequence[float]) -> EncodedPrompt:
         pipeline = self._pipeline
         with ExitStack() as stack, torch.no_grad():

@@ -146,7 +146,7 @@ class ForgePass(WebuiPass):
         if not uncond and self._is_uncond_again(kwargs.get("context")):
             uncond = list(range(rows))
         self._uncond_rows_done += len(uncond)
-        self.run.enter_unet(rows, uncond)
+        self.run.enter_unet(rows, uncond, kwargs.get("context"))
 
     def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.run.leave_unet()

@@ -74,7 +74,7 @@ class WebuiGuidance:
             self._infotext[WEAK_MEMORY] = str(rank)
         self._own: dict[str, Own] = {}
         self._pass: WebuiPass | None = None
-        self._ran = False
+        self._ran = self._touched = False
 
     @classmethod
     def start(
@@ -122,7 +122,7 @@ class WebuiGuidance:
 
     def write_infotext(self) -> None:
         """Say in the coming pictures' parameters what makes them; `end_batch` takes back what did not."""
-        self._ran = False
+        self._ran = self._touched = False
         self._p.extra_generation_params.update(self._infotext)
 
     def begin_pass(self, model: Any) -> None:
@@ -195,6 +195,7 @@ class WebuiGuidance:
         if ended is not None:
             ended.end()
             self._ran = self._ran or ended.run.ran
+            self._touched = self._touched or ended.touched
             if ended.was_left_out:
                 self.warn(_LEFT_OUT)
 
@@ -222,9 +223,14 @@ class WebuiGuidance:
         ended, self._pass = self._pass, None
         if ended is not None:
             ended.end()
+            self._touched = self._touched or ended.touched
         self._ran = False
         self._take_infotext_back()
-        self.warn(f"stopped by a fault of its own, the picture is made with plain CFG. {error!r}")
+        picture = "the picture is made with plain CFG"
+        if self._touched:
+            step = "" if ended is None else f" in step {ended.watch.steps_done + 1}"
+            picture = f"the picture is guided until then{step}, and made with plain CFG from the next one on"
+        self.warn(f"stopped by a fault of its own: {picture}. {error!r}")
 
     def _take_infotext_back(self) -> None:
         for key in self._infotext:

@@ -44,6 +44,9 @@ class WebuiPass(ABC):
         on_fault: gets an error within the U-Net's call; the host must not fail for it.
         null_prompts: those encoded in earlier passes.
         rank: to which differences from a base checkpoint are cut; 0 keeps them exact.
+
+    Attributes:
+        touched: whether any step so far is not what the host alone would have made.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class WebuiPass(ABC):
         self._uncond_rows = 0
         self.watch = watch
         self._guided_calls = 0
+        self.touched = False
         self._loaded = self.signature(model)
         self._handles: list[RemovableHandle] = []
         ratios = {name: each.ratio for name, each in own.items() if each.ratio is not None}
@@ -170,6 +174,12 @@ class WebuiPass(ABC):
     def networks(self) -> Sequence[Network]:
         return self._networks
 
+    def unet(self) -> nn.Module | None:
+        return self.unet_of(self._model)
+
+    def strengths(self) -> Sequence[float] | None:
+        return None
+
     def warn(self, message: str) -> None:
         self._warn(message)
 
@@ -244,6 +254,7 @@ class WebuiPass(ABC):
         elif call.null_prompt is not None:
             params.text_uncond = self._null_for(call.null_prompt, params)
         self._guided_calls += self.run.guides
+        self.touched = self.touched or self.run.guides or self.run.skips_weak_rows
 
 
 class _Hook(GuidanceHook):

@@ -12,6 +12,7 @@ from torch import Tensor
 from lib_pg.deltas import LowRank
 from lib_pg.hosts.a1111.sampling_pass import A1111Pass
 from lib_pg.hosts.webui.generation import clean
+from lib_pg.run import GuidedRun
 from tests.hosts.a1111.guided import ON, dog, guided, hooks, plain, start
 from tests.hosts.a1111.lora_extension import NetworkModule
 from tests.hosts.a1111.stand_in import WIDTH, Model, Network, Processing, host, sample
@@ -40,6 +41,29 @@ def test_what_a_broken_run_left_does_nothing_and_is_cleaned() -> None:
         clean(model, A1111Pass)
         assert hooks(model) == 0
         assert all(map(torch.equal, plain(model, **options), expected))
+
+
+def test_a_fault_in_mid_run_is_not_said_to_leave_plain_cfg(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"prompts": ["a dog"], "pictures": 1}
+    calls: list[int] = []
+    enter = GuidedRun.enter_unet
+
+    def enter_twice(self: Any, rows: int, *args: Any, **given: Any) -> Any:
+        calls.append(rows)
+        if len(calls) == 3:
+            raise RuntimeError("broken")
+        return enter(self, rows, *args, **given)
+
+    with host([dog()]) as model:
+        whole, _ = guided(model, ON, **options)
+        expected = plain(model, **options)
+        monkeypatch.setattr(GuidedRun, "enter_unet", enter_twice)
+        ours, p = guided(model, ON, **options)
+    assert all(map(torch.equal, ours[:2], whole[:2]))
+    assert all(map(torch.equal, ours[3:], expected[3:]))
+    (said,) = [comment for comment in p.comments if "fault" in comment]
+    assert "guided until then in step 3, and made with plain CFG from the next one on" in said
+    assert not any(key.startswith("PG") for key in p.extra_generation_params)
 
 
 def test_a_fault_of_ours_leaves_plain_cfg_and_claims_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
