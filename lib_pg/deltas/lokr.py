@@ -91,9 +91,9 @@ class LoKr(Additive):
 
     def add_to(self, output: Tensor, x: Tensor, module: nn.Module, factor: float) -> None:
         if isinstance(module, nn.Conv2d):
-            self._add_to_conv(output, x, module, factor * self.scale)
+            self._add_to_conv(output, x, module, factor * self.scale * _scale(self.w2))
         else:
-            self._add_to_linear(output, x, factor * self.scale)
+            self._add_to_linear(output, x, factor * self.scale * _scale(self.w2))
 
     def _add_to_linear(self, output: Tensor, x: Tensor, factor: float) -> None:
         a, c = self._small.shape
@@ -127,6 +127,10 @@ def _shape(factor: Tensor | LowRank) -> tuple[int, ...]:
 
 def _dense(factor: Tensor | LowRank) -> Tensor:
     return factor.dense() if isinstance(factor, LowRank) else factor.float()
+
+
+def _scale(factor: Tensor | LowRank) -> float:
+    return factor.scale if isinstance(factor, LowRank) else 1.0
 
 
 def _steps(factor: Tensor | LowRank) -> tuple[Tensor, ...]:
