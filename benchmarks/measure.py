@@ -154,17 +154,17 @@ class _Bench:
         alone, _ = peak_of(self._device, lambda: self._turn(CFG))
         peak, _ = peak_of(self._device, self._prepare)
         self._note_memory(PG, peak, alone)
-        self._runs = {
-            arm: self._prepare() if arm == PG else self._case.run(arm) for arm in arms if arm in GUIDED
-        }
-        result.engines = self._runs[PG].describe().partition("U-Net: ")[2]
         for arm in arms:
             if arm not in (CFG, PG):
                 peak, _ = peak_of(self._device, partial(self._turn, arm))
                 self._note_memory(arm, peak, alone)
+        self._runs = {
+            arm: self._prepare() if arm == PG else self._case.run(arm) for arm in arms if arm in GUIDED
+        }
+        result.engines = self._runs[PG].describe().partition("U-Net: ")[2]
         self._take_turns(seconds)
         if kernels:
-            result.kernels = {arm: found for arm in arms if (found := self._kernels(arm))}
+            result.kernels = {arm: found for arm in (CFG, PG) if (found := self._kernels(arm))}
 
     def _prepare(self) -> GuidedRun[Tensor]:
         """Return a run of PG after its first steps, whose times are noted."""
@@ -182,8 +182,11 @@ class _Bench:
         return run
 
     def _turn(self, arm: str) -> float:
-        """Sample once and return the mean seconds of a step."""
-        with prediction(self._case, arm, self._runs.get(arm)) as predict:
+        """Sample once and return the mean seconds of a step; a run that is not kept is made for it."""
+        run = self._runs.get(arm)
+        if run is None and arm in GUIDED:
+            run = self._case.run(arm)
+        with prediction(self._case, arm, run) as predict:
             x = sample(self._case, predict, self._result.steps, self._clock.start)
             seconds = self._clock.stop()
         self._result.finite &= bool(x.isfinite().all())

@@ -14,24 +14,24 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
-import os
 import platform
 import sys
 import time
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.denoisers import FAMILIES, Denoiser, make
-from benchmarks.measure import Measured, measure
+from benchmarks.measure import measure
 from benchmarks.plan import Setting, plan
+from benchmarks.results_file import Results, Row
 
 _DTYPES = {"cuda": ["float16", "bfloat16"], "cpu": ["float32"]}
 _MODELS = {"cuda": ["sd15", "sdxl", "sd3", "flux"], "cpu": ["sd15"]}
-_SECONDS = {"cuda": 2.5, "cpu": 60.0}
+_SECONDS = {"cuda": 2.0, "cpu": 60.0}
 _STEPS = {"cuda": 4, "cpu": 2}
 
 
@@ -44,7 +44,11 @@ def main() -> int:
     kind = torch.device(options.device).type
     models = options.models or _MODELS[kind]
     wanted = plan(models, options.dtypes or _DTYPES[kind], kind)
-    results = Results(options.json, _machine(torch.device(options.device)))
+    try:
+        results = Results(options.json, _machine(torch.device(options.device)))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     started, failed = time.monotonic(), 0
     bench = _Models(torch.device(options.device))
     seen: set[tuple[str, str]] = set()
@@ -71,69 +75,33 @@ def main() -> int:
             failed += 1
             continue
         results.add(result)
-        print(table(result.as_json()), flush=True)
+        print(table(Row(setting, result.as_json())), flush=True)
     if failed:
         print(f"{failed} settings could not be measured, see above", file=sys.stderr)
     return 1 if failed else 0
 
 
-class Results:
-    """The file of results: what was measured on one machine, a line a setting."""
-
-    def __init__(self, path: Path | None, machine: dict[str, Any]) -> None:
-        self._path = path
-        self._found: dict[str, Any] = {"machine": machine, "settings": []}
-        if path is not None and path.exists():
-            self._found = json.loads(path.read_text(encoding="utf-8"))
-            if self._found["machine"] != machine:
-                raise SystemExit(
-                    f"{path} is of another machine or other versions, {self._found['machine']}, and here is "
-                    f"{machine}; choose another file with --json"
-                )
-
-    def has(self, setting: Setting) -> bool:
-        return any(each["key"] == setting.key for each in self._found["settings"])
-
-    def add(self, result: Measured) -> None:
-        self._found["settings"].append(_rounded(result.as_json()))
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            part = self._path.with_suffix(".part")
-            part.write_text(dumped(self._found), encoding="utf-8")
-            os.replace(part, self._path)
-
-
-def dumped(found: dict[str, Any]) -> str:
-    """Return results as JSON, a setting a line."""
-    lines = ",\n".join("  " + json.dumps(each) for each in found["settings"])
-    return f'{{\n "machine": {json.dumps(found["machine"])},\n "settings": [\n{lines}\n ]\n}}\n'
-
-
-def table(result: dict[str, Any]) -> str:
+def table(row: Row) -> str:
     """Return a setting's figures for the console, an arm a line."""
     lines = []
-    for arm, times in result["seconds"].items():
-        middle = sorted(times)[len(times) // 2]
-        extra = result["extra_bytes"].get(arm)
-        memory = "" if extra is None else f"{extra / 2**20:10.1f} MiB"
-        if extra is not None and result["network_bytes"] and arm != "two passes":
-            memory += f" = {extra / result['network_bytes']:.2f}x the networks"
-        lines.append(f"    {arm:14}{middle * 1000:10.2f} ms{result['ratio'][arm]:8.3f}x{memory}")
-    prepared = ", ".join(
-        f"{1000 * (attach + max(first, 0.0)):.0f} ms"
-        for attach, first in zip(result["attach"], result["first_step"], strict=True)
-    )
-    lines.append(f"    prepared in {prepared}; {result['engines']}")
-    if result["load"] is not None:
+    for arm in row.arms:
+        extra, memory = row.extra(arm), row.memory(arm)
+        said = "" if extra is None else f"{extra / 2**20:10.1f} MiB"
+        said += "" if memory is None else f" = {memory:.2f}x the networks"
+        lines.append(f"    {arm:14}{row.step(arm) * 1000:10.2f} ms{row.ratio(arm):8.3f}x{said}")
+    prepared = f"{1000 * row.prepared(0):.0f} ms, again in {1000 * row.prepared(1):.0f} ms"
+    lines.append(f"    prepared in {prepared}; {row.engines}")
+    found = row.found
+    if found["load"] is not None:
         lines.append(
-            f"    compared in {result['compare']:.1f} s, the same file is loaded in {result['load']:.1f} s"
+            f"    compared in {found['compare']:.1f} s, the same file loads in {found['load']:.1f} s"
         )
-    if result["kernels"]:
-        said = (
-            f"{arm} {count} in {1000 * spent:.2f} ms" for arm, (count, spent) in result["kernels"].items()
+    if found["kernels"]:
+        said = ", ".join(
+            f"{arm} {n} in {1000 * spent:.2f} ms" for arm, (n, spent) in found["kernels"].items()
         )
-        lines.append(f"    kernels a step: {', '.join(said)}")
-    if not result["finite"]:
+        lines.append(f"    kernels a step: {said}")
+    if not found["finite"]:
         lines.append("    NOT FINITE: half precision overflowed, its times may be wrong")
     return "\n".join(lines)
 
@@ -161,6 +129,7 @@ def _machine(device: torch.device) -> dict[str, Any]:
         "kind": device.type,
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "diffusers": version("diffusers"),
     }
     if device.type == "cuda":
         found |= {"device": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
@@ -178,17 +147,6 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def _rounded(value: Any) -> Any:
-    """Return results with six digits of each number, as many as a clock has."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(each) for each in value]
-    return value
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").partition("\n")[0], epilog=(__doc__ or "").partition("\n")[2],
@@ -202,7 +160,7 @@ def _options() -> argparse.Namespace:
         help="the first for everything, others to compare (default: float16 bfloat16; float32 on a CPU)",
     )  # fmt: skip
     parser.add_argument("--budget", type=float, help="start no setting after so many seconds")
-    parser.add_argument("--seconds", type=float, help="about what a setting's rounds may take (2.5; CPU: 60)")
+    parser.add_argument("--seconds", type=float, help="about what a setting's rounds may take (2; CPU: 60)")
     parser.add_argument("--steps", type=int, help="steps of an arm's turn, an even number (4; CPU: 2)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch on a CPU")
     parser.add_argument("--json", type=Path, help="write results there, and go on with those that are there")

@@ -20,7 +20,7 @@ STAMP = VENV / "set-up-with"
 # What each job needs, and its commands as arguments of Python.
 JOBS = {
     "demo": ("requirements.txt", [["-m", "lib_pg", "demo"]]),
-    "bench": ("requirements.txt", [["-m", "benchmarks.step_time"]]),
+    "bench": ("requirements.txt", [["-m", "benchmarks.speed"]]),
     "test": (
         "requirements-test.txt",
         [["-m", "ruff", "check"], ["-m", "ruff", "format", "--check"], ["-m", "mypy"], ["-m", "pytest"]],

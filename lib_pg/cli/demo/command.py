@@ -144,6 +144,6 @@ def _table(seconds: dict[str, list[float]]) -> str:
         step = median(seconds[name])
         lines.append(f"{name:6}{step * 1000:10.1f}{step / cfg:8.2f}x")
     lines.append(
-        "So small a U-Net spends its time on overhead; benchmarks/step_time.py measures a real one's size."
+        "So small a U-Net spends its time on overhead; benchmarks/speed.py measures a real one's size."
     )
     return "\n".join(lines)

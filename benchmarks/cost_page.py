@@ -1,0 +1,284 @@
+"""Make docs/cost.md and its plots of the files that `benchmarks.speed` has written.
+
+    python -m benchmarks.cost_page
+
+Reads benchmarks/results/speed-*.json. Plots need matplotlib; without it `--no-plots` makes the text alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.arms import ARMS, CFG, HALF, PG
+from benchmarks.denoisers import FAMILIES
+from benchmarks.networks import KINDS
+from benchmarks.plan import FINE_TUNE
+from benchmarks.results_file import Machine, Row, read
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "cost.md"
+
+# What this project wants: of a step to CFG's by kind of device, of memory to the networks' bytes.
+STEP_TARGETS = {"cpu": 1.05, "cuda": 1.02}
+MEMORY_TARGET = 1.2
+HALF_TARGET = 0.77
+_MIB = 2**20
+
+# One plot each, and why.
+GROWTH = {
+    "rank": (
+        "Rank",
+        "Two thin products a layer grow with the rank, but where they would cost more than a quarter of the "
+        "layer's own the weak rows get weights of their own instead, so the time stops growing and memory "
+        "does not depend on the rank any more.",
+    ),
+    "networks": (
+        "Networks",
+        "Each network on a layer adds its own two products to the weak rows, until together they would cost "
+        "a quarter of the layer.",
+    ),
+    "layers": (
+        "Adapted layers",
+        "A layer without a network is not touched; one with it costs its products and, where the device "
+        "waits for Python, the time to start them.",
+    ),
+    "batch": (
+        "Batch",
+        "The model's products grow with the rows, and so do the thin ones, while the time to start them "
+        "stays what it is: the share that guidance adds falls.",
+    ),
+    "size": (
+        "Picture size",
+        "The same as with the batch: more pixels, the same number of products to start. Attention grows "
+        "faster than the pixels, and guidance adds nothing to it.",
+    ),
+    "steps": (
+        "Steps",
+        "Guidance is prepared once a picture, so that its share falls with the steps; computed from the "
+        "measured preparation of a first picture and the measured steps.",
+    ),
+}
+STEPS = (1, 2, 4, 8, 20, 30, 50)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of speed-*.json")
+    parser.add_argument("--page", type=Path, default=PAGE, help="Markdown to write; plots lie beside it")
+    parser.add_argument("--no-plots", action="store_true", help="write the text alone")
+    options = parser.parse_args()
+    machines = list(read(options.results))
+    if not machines:
+        print(
+            f"there is no speed-*.json in {options.results}; make one with benchmarks.speed", file=sys.stderr
+        )
+        return 2
+    if not options.no_plots:
+        try:
+            from benchmarks.cost_plots import plot
+        except ImportError as error:
+            print(f"{error}: plots need matplotlib; install it, or use --no-plots", file=sys.stderr)
+            return 2
+        plot(machines, options.page.parent)
+    options.page.write_text(page(machines), encoding="utf-8")
+    return 0
+
+
+def page(machines: Sequence[Machine]) -> str:
+    """Return docs/cost.md."""
+    parts = [_HEAD, _targets(machines)]
+    for machine in machines:
+        parts += [f"## {machine.name}", _facts(machine), _arms(machine), _kinds(machine), _others(machine)]
+    parts.append("## How cost grows")
+    for name, (title, reason) in GROWTH.items():
+        parts.append(f"**{title}.** {reason}\n\n![step to CFG over {title.lower()}](cost-{name}.png)")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_HEAD = "\n\n".join(
+    (
+        "# What guidance costs",
+        "Made by `python -m benchmarks.cost_page` from `benchmarks/results/speed-*.json`, which "
+        "`python -m benchmarks.speed` writes: change those, not this page.",
+        "Models have their published architecture and random weights. Arms take turns in one run; a step is "
+        "one evaluation of the model with its weak and its strong rows, the guidance formula and Euler's "
+        "update, without text encoder and VAE. *To CFG* is the median over rounds of an arm's step to CFG's "
+        "in the same round, with the least and the greatest of the rounds. Memory is the arm's peak beyond "
+        "CFG's: what it holds (the networks' factors, which CFG with merged weights does not need any more; "
+        "a second model) and what it adds. Unless a line says otherwise: one picture, that is two rows, a "
+        "LoRA of rank 32 on every linear layer of the attention and feed-forward blocks, omega 0.7, nothing "
+        "compiled, no TF32.",
+        "![step to CFG by arm](cost-arms.png)",
+    )
+)
+
+
+def _targets(machines: Sequence[Machine]) -> str:
+    lines = ["## Against what we want", "", "| what | wanted | measured | |", "| --- | --- | --- | --- |"]
+    for machine in machines:
+        wanted = STEP_TARGETS[machine.kind]
+        for model in machine.models():
+            at_size = replace(machine.base(model), size=FAMILIES[model].size)
+            for rank in (16, 32, 128):
+                row = machine.find(replace(at_size, rank=rank))
+                if row is None:
+                    continue
+                what = f"{_where(machine, row)}, LoRA of rank {rank}"
+                lines.append(_target(f"{what}: step to CFG", wanted, row.ratio()))
+                memory = row.memory()
+                if memory is not None:
+                    lines.append(_target(f"{what}: memory to the network's bytes", MEMORY_TARGET, memory))
+                if HALF in row.arms:
+                    text = f"{_where(machine, row)}, PG in half of the steps, then None: to CFG"
+                    lines.append(_target(text, HALF_TARGET, row.ratio(HALF)))
+    if all(machine.kind == "cpu" for machine in machines):
+        lines += ["", "No GPU has been measured yet: nothing is said of one here."]
+    return "\n".join(lines)
+
+
+def _target(what: str, wanted: float, found: float) -> str:
+    verdict = "met" if round(found, 2) <= wanted else "**missed**"
+    return f"| {what} | {wanted:.2f} | {found:.3f} | {verdict} |"
+
+
+def _where(machine: Machine, row: Row) -> str:
+    setting = row.setting
+    return f"{machine.name}, {setting.model} {setting.size} px {setting.dtype}"
+
+
+def _facts(machine: Machine) -> str:
+    facts = {key: value for key, value in machine.facts.items() if key not in ("device", "kind")}
+    models = "; ".join(f"{model}: {FAMILIES[model].called}" for model in machine.models())
+    return ", ".join(f"{key} {value}" for key, value in facts.items()) + f". {models}."
+
+
+def _arms(machine: Machine) -> str:
+    lines = [
+        "| | step | to CFG | memory beyond CFG | to the network's bytes |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in _bases(machine):
+        setting = row.setting
+        lines.append(f"| **{setting.model}, {setting.size} px, {setting.dtype}** | | | | |")
+        lines += [_arm(row, arm) for arm in ARMS if arm in row.arms]
+    return "\n".join([*lines, *_kernels(machine)])
+
+
+def _kernels(machine: Machine) -> Iterator[str]:
+    """Say how busy a device is: where it waits for Python, a step takes longer than its kernels."""
+    rows = [row for row in machine.rows if row.found["kernels"]]
+    if not rows:
+        return
+    yield from (
+        "",
+        "| | kernels a step, CFG | PG | their time, CFG | PG | the step, CFG | PG |",
+        "| --- " * 7 + "|",
+    )
+    for row in rows:
+        (cfg, cfg_time), (own, own_time) = (row.found["kernels"][arm] for arm in (CFG, PG))
+        times = " | ".join(_ms(each) for each in (cfg_time, own_time, row.step(CFG), row.step(PG)))
+        setting = row.setting
+        yield f"| {setting.model}, {setting.size} px, {setting.dtype} | {cfg} | {own} | {times} |"
+
+
+def _bases(machine: Machine) -> list[Row]:
+    """Return a model's base and the same at other types and, on a CPU, at the size that users choose."""
+    found = []
+    for model in machine.models():
+        base = machine.base(model)
+        for row in machine.rows:
+            size_too = row.setting.size == FAMILIES[model].size
+            same = replace(row.setting, dtype=base.dtype, size=base.size if size_too else row.setting.size)
+            if same.key == base.key:
+                found.append(row)
+    return found
+
+
+def _arm(row: Row, arm: str) -> str:
+    extra, memory = row.extra(arm), row.memory(arm)
+    said = f"{extra / _MIB:.1f} MiB" if extra is not None and arm != CFG else ""
+    return f"| {arm} | {_ms(row.step(arm))} | {_ratio(row, arm)} | {said} | {_times(memory)} |"
+
+
+def _kinds(machine: Machine) -> str:
+    lines = []
+    for model in machine.models():
+        base = machine.base(model)
+        rows = [row for kind in [*KINDS, FINE_TUNE] if (row := machine.find(replace(base, kind=kind)))]
+        if len(rows) < 2:
+            continue
+        lines += ["", f"### Kinds of networks, {model} at {base.size} px in {base.dtype}", ""]
+        lines.append(
+            "| kind | how | step to CFG | memory beyond CFG | to its bytes | prepared, first picture | next |"
+        )
+        lines.append("| --- " * 7 + "|")
+        lines += [_kind(row) for row in rows]
+        lines += _files(rows)
+    return "\n".join(lines[1:])
+
+
+def _kind(row: Row) -> str:
+    extra = row.extra()
+    weights = row.found["weight_bytes"]
+    memory = f"{extra / _MIB:.1f} MiB" if extra is not None else "not known"
+    ratio = _times(row.memory()) or (f"{extra / weights:.2f}x the weights" if extra is not None else "")
+    times = " | ".join(_ms(row.prepared(picture)) for picture in (0, 1))
+    return f"| {row.setting.kind} | {row.engines} | {_ratio(row, PG)} | {memory} | {ratio} | {times} |"
+
+
+def _files(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        if row.found["load"] is not None:
+            compare, load = row.found["compare"], row.found["load"]
+            yield ""
+            yield (
+                f"A full fine-tune is compared with its base's file in {compare:.1f} s, once for a "
+                f"checkpoint and its base; loading that file into a model takes {load:.1f} s. Both "
+                "from the system's file cache."
+            )
+
+
+def _others(machine: Machine) -> str:
+    """Return the rows that vary one thing, which the plots show."""
+    lines = [
+        "### One thing varied",
+        "",
+        "| | step, CFG | PG | to CFG | memory to the networks' bytes | how |",
+        "| --- " * 6 + "|",
+    ]
+    for model in machine.models():
+        for name in ("rank", "networks", "layers", "batch", "size", "dtype"):
+            rows = machine.along(model, name)
+            if len(rows) > 1:
+                lines += [_varied(row, name) for row in rows]
+    return "\n".join(lines) if len(lines) > 4 else ""
+
+
+def _varied(row: Row, name: str) -> str:
+    what = f"{row.setting.model}, {name} {getattr(row.setting, name)}"
+    steps = " | ".join(_ms(row.step(arm)) for arm in (CFG, PG))
+    return f"| {what} | {steps} | {_ratio(row, PG)} | {_times(row.memory())} | {row.engines} |"
+
+
+def _ratio(row: Row, arm: str) -> str:
+    found = row.ratios(arm)
+    if arm == CFG:
+        return "1"
+    return f"{row.ratio(arm):.3f}x ({min(found):.3f} to {max(found):.3f})"
+
+
+def _times(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}x"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

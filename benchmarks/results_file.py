@@ -1,0 +1,153 @@
+"""Files of results: written a setting a line as they are measured, read for the page."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.arms import CFG, PG, TWO_PASSES
+from benchmarks.measure import Measured
+from benchmarks.plan import Setting
+
+
+class Results:
+    """What was measured on one machine, written after every setting.
+
+    Args:
+        path: of the file, which may be there already; None for no file.
+
+    Raises:
+        ValueError: the file is of another machine or other versions.
+    """
+
+    def __init__(self, path: Path | None, machine: dict[str, Any]) -> None:
+        self._path = path
+        self._found: dict[str, Any] = {"machine": machine, "settings": []}
+        if path is not None and path.exists():
+            self._found = json.loads(path.read_text(encoding="utf-8"))
+            if self._found["machine"] != machine:
+                raise ValueError(
+                    f"{path} is of another machine or other versions, {self._found['machine']}, and here is "
+                    f"{machine}; choose another file with --json"
+                )
+
+    def has(self, setting: Setting) -> bool:
+        return any(each["key"] == setting.key for each in self._found["settings"])
+
+    def add(self, result: Measured) -> None:
+        self._found["settings"].append(_rounded(result.as_json()))
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part = self._path.with_suffix(".part")
+            part.write_text(_dumped(self._found), encoding="utf-8")
+            os.replace(part, self._path)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One setting's results, as they were written."""
+
+    setting: Setting
+    found: dict[str, Any]
+
+    @property
+    def engines(self) -> str:
+        return self.found["engines"]
+
+    @property
+    def arms(self) -> list[str]:
+        return list(self.found["seconds"])
+
+    def step(self, arm: str) -> float:
+        """Return the median seconds of a step."""
+        return median(self.found["seconds"][arm])
+
+    def ratios(self, arm: str = PG) -> list[float]:
+        """Return an arm's step to CFG's, one number a round."""
+        seconds = self.found["seconds"]
+        return [own / cfg for own, cfg in zip(seconds[arm], seconds[CFG], strict=True)]
+
+    def ratio(self, arm: str = PG) -> float:
+        return median(self.ratios(arm))
+
+    def extra(self, arm: str = PG) -> int | None:
+        """Return the bytes beyond CFG's peak."""
+        return self.found["extra_bytes"].get(arm)
+
+    def memory(self, arm: str = PG) -> float | None:
+        """Return the bytes beyond CFG's peak to those of the networks; None where there are none."""
+        extra, own = self.extra(arm), self.found["network_bytes"]
+        return None if extra is None or not own or arm in (CFG, TWO_PASSES) else extra / own
+
+    def prepared(self, picture: int) -> float:
+        """Return the seconds that guidance takes once for the first picture (0) or the next one (1)."""
+        return self.found["attach"][picture] + max(0.0, self.found["first_step"][picture])
+
+
+@dataclass(frozen=True, eq=False)
+class Machine:
+    """All results of one machine."""
+
+    facts: dict[str, Any]
+    rows: list[Row]
+
+    @property
+    def kind(self) -> str:
+        return self.facts["kind"]
+
+    @property
+    def name(self) -> str:
+        return self.facts["device"]
+
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(row.setting.model for row in self.rows))
+
+    def base(self, model: str) -> Setting:
+        """Return the setting that a model's others vary: the first one."""
+        return next(row.setting for row in self.rows if row.setting.model == model)
+
+    def find(self, setting: Setting) -> Row | None:
+        return next((row for row in self.rows if row.setting.key == setting.key), None)
+
+    def along(self, model: str, name: str) -> list[Row]:
+        """Return the rows that differ from a model's base in one field alone, the base too, in its order."""
+        base = self.base(model)
+        rows = [
+            row for row in self.rows if replace(row.setting, **{name: getattr(base, name)}).key == base.key
+        ]
+        return sorted(rows, key=lambda row: getattr(row.setting, name))
+
+
+def read(folder: Path) -> Iterator[Machine]:
+    """Yield the machines of all files `speed-*.json` in a folder, GPUs first."""
+    found = []
+    for path in sorted(folder.glob("speed-*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = [Row(_setting(each["setting"]), each) for each in content["settings"]]
+        found.append(Machine(content["machine"], rows))
+    yield from sorted(found, key=lambda machine: machine.kind == "cpu")
+
+
+def _setting(fields: dict[str, Any]) -> Setting:
+    return Setting(**{**fields, "arms": tuple(fields["arms"])})
+
+
+def _dumped(found: dict[str, Any]) -> str:
+    lines = ",\n".join("  " + json.dumps(each) for each in found["settings"])
+    return f'{{\n "machine": {json.dumps(found["machine"])},\n "settings": [\n{lines}\n ]\n}}\n'
+
+
+def _rounded(value: Any) -> Any:
+    """Return results with six digits of each number, as many as a clock has."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(each) for each in value]
+    return value
