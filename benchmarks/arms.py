@@ -100,6 +100,12 @@ class _Host:
         of_base = self._case.base.pristine(module) if self._case.base else None
         return originals_of(module) if of_base is None else of_base
 
+    def unet(self) -> nn.Module:
+        return self._case.denoiser.module
+
+    def strengths(self) -> None:
+        return None
+
     def null_prompt(self, ratios: Sequence[float]) -> Tensor:
         return self._case.texts["null"]
 
