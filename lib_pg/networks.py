@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from lib_pg.accelerators import Sampling, Verdict, judge
 from lib_pg.deltas.base import ActiveNetwork
 from lib_pg.settings import Settings
 
-# Distillations to few steps: without theirs the weak branch would be noise at few steps.
-_ACCELERATOR = re.compile(r"(?<![a-z])(lcm|tcd|pcm|turbo|lightning|hyper|dmd2?)(?![a-z])", re.IGNORECASE)
 _NOTHING_TO_WEAKEN = "no network to weaken, so plain CFG is used, with your negative prompt; add a network"
-_TITLE_KEYS = ("ss_output_name", "modelspec.title")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +58,13 @@ class Network:
 
     @property
     def is_accelerator(self) -> bool:
-        """Whether name or title say that it distils sampling to few steps (LCM, Turbo, Lightning, ...)."""
-        titles = [self.name, *(self.metadata.get(key, "") for key in _TITLE_KEYS)]
-        return any(_ACCELERATOR.search(title) for title in titles)
+        """Whether name and header of the file say that it distils sampling to few steps (LCM, Turbo, ...)."""
+        return self.accelerates == "yes"
+
+    @property
+    def accelerates(self) -> Verdict:
+        """Whether it distils sampling to few steps; maybe, where that cannot be told."""
+        return judge(self.name, self.metadata)
 
 
 @dataclass(frozen=True)
@@ -74,28 +75,32 @@ class Plan:
         fixed: for each network its own omega, or None where it follows omega of the settings.
         notes: sentences for the user: what would surprise, and what to do about it.
         weakens: whether any network may have another strength in the weak branch.
+        remarks: sentences on what was decided in the user's stead, for who looks: nothing is amiss.
     """
 
     fixed: tuple[float | None, ...]
     notes: tuple[str, ...] = ()
     weakens: bool = False
+    remarks: tuple[str, ...] = ()
 
     def ratios(self, omega: float) -> tuple[float, ...]:
         """Return omega for each network when the settings' is `omega`, in [0, 1]."""
         return tuple(omega if ratio is None else ratio for ratio in self.fixed)
 
 
-def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
+def plan(settings: Settings, networks: Sequence[Network], sampling: Sampling | None = None) -> Plan:
     """Decide for each active network whether it is weakened: its own strength wins, then its own
     ratio, then the list of names.
 
     Args:
-        settings: `networks` names those to weaken; empty means all but accelerators.
+        settings: `networks` names those to weaken; empty means all but accelerators that the run needs.
         networks: the active ones.
+        sampling: how the run samples; None where that is not known, then accelerators count as needed.
     """
     named = {name.casefold() for name in settings.network_names}
     fixed: list[float | None] = []
-    notes = []
+    notes: list[str] = []
+    remarks: list[str] = []
     for network in networks:
         if network.base:
             fixed.append(None)
@@ -113,11 +118,12 @@ def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
         elif named:
             fixed.append(None if network.name.casefold() in named else 1.0)
         else:
-            fixed.append(1.0 if network.is_accelerator else None)
+            is_spared = network.is_accelerator and (sampling is None or sampling.needs_accelerators)
+            fixed.append(1.0 if is_spared else None)
             if network.is_accelerator:
-                notes.append(
-                    f"{network.name} looks like an accelerator and is not weakened; name it to weaken it"
-                )
+                remarks.append(_on_accelerator(network.name, is_spared, sampling))
+            elif network.accelerates == "maybe" and sampling is not None and sampling.has_few_steps:
+                notes.append(_on_doubt(network.name, sampling))
     loaded = [network for network in networks if not network.base]
     active = {network.name.casefold() for network in loaded}
     notes += [
@@ -130,8 +136,9 @@ def plan(settings: Settings, networks: Sequence[Network]) -> Plan:
         network.weak_at(0.0 if ratio is None else ratio) != network.strength for network, ratio in pairs
     )
     if not weakens:
-        notes.append(_NOTHING_TO_WEAKEN)
-    return Plan(tuple(fixed), tuple(notes), weakens)
+        notes += [*remarks, _NOTHING_TO_WEAKEN]
+        remarks = []
+    return Plan(tuple(fixed), tuple(notes), weakens, tuple(remarks))
 
 
 def describe(networks: Sequence[Network], ratios: Sequence[float]) -> str:
@@ -148,6 +155,26 @@ def describe(networks: Sequence[Network], ratios: Sequence[float]) -> str:
         change = "unchanged" if weak == strong else f"-> {weak:g} in the weak branch"
         parts.append(f"{network.name} {strong:g} {change}")
     return "; ".join(parts)
+
+
+def _on_accelerator(name: str, is_spared: bool, sampling: Sampling | None) -> str:
+    if is_spared:
+        known = f", as {sampling} need it" if sampling is not None else ""
+        return (
+            f"{name} is an accelerator by its name or file and is not weakened{known}; "
+            "choose it under Networks or write :pg=0.7 in its tag to weaken it"
+        )
+    return (
+        f"{name} is an accelerator by its name or file, but {sampling} need none, so it is weakened, too; "
+        "write :pg=1 in its tag to keep it"
+    )
+
+
+def _on_doubt(name: str, sampling: Sampling) -> str:
+    return (
+        f"{name} may be an accelerator and is weakened; at {sampling} that would make the weak branch noise. "
+        "If it is one, write :pg=1 in its tag; if not, choose it under Networks and this is not asked again"
+    )
 
 
 def _listing(networks: Sequence[Network]) -> str:

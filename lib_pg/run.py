@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
+from lib_pg.accelerators import Sampling
 from lib_pg.guidance import Conditioning, is_inside, weak_conditioning, weak_ratio_at
 from lib_pg.host import Host
 from lib_pg.networks import describe, plan
@@ -44,6 +45,7 @@ class GuidedRun(Generic[Prompt]):
         settings: what the user chose; CFG mode, and nothing to weaken, leave the host alone.
         on_fault: gets an error of a layer's hook, after which no row is weak; without it, the U-Net raises.
         kept: weak weights of a full fine-tune that outlive the run, as for `WeakBranch`.
+        sampling: how the run samples, as for `plan`.
 
     Attributes:
         ran: whether any row was weak so far. Guidance that did not run is never claimed.
@@ -55,12 +57,13 @@ class GuidedRun(Generic[Prompt]):
         settings: Settings,
         on_fault: Callable[[Exception], None] | None = None,
         kept: KeptWeights | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         self.ran = False
         self._host = host
         self._settings = settings
         self._networks = networks = tuple(host.networks())
-        self._plan = plan(settings, networks)
+        self._plan = plan(settings, networks, sampling)
         self._active = settings.enabled and settings.mode != "CFG" and self._plan.weakens
         in_unet = [network.parts["unet"] for network in networks if "unet" in network.parts]
         self._in_unet = [index for index, network in enumerate(networks) if "unet" in network.parts]
@@ -103,7 +106,8 @@ class GuidedRun(Generic[Prompt]):
         """Say what becomes of each network at the first step, and how the layers of the U-Net do it."""
         ratios = self._plan.ratios(self._settings.weak_ratio)
         said = f"{self._settings.mode}: {describe(self._networks, ratios) or 'no network'}"
-        return f"{said}. U-Net: {how}" if (how := self._branch.describe()) else said
+        how = [f"U-Net: {layers}"] if (layers := self._branch.describe()) else []
+        return ". ".join([said, *self._plan.remarks, *how])
 
     @property
     def follows_steps(self) -> bool:

@@ -17,16 +17,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # Which other rooms a room may import. `lib_pg` is the package's own face: its title and version.
 CORE = {
     "lib_pg": set(),
+    "accelerators": set(),
     "guidance": set(),
     "prompt": set(),
     "settings": {"guidance"},
     "infotext": {"settings"},
     "deltas": set(),
     "formats": {"deltas"},
-    "networks": {"deltas", "guidance", "settings"},
+    "networks": {"accelerators", "deltas", "guidance", "settings"},
     "host": {"deltas", "networks"},
     "weak_branch": {"deltas"},
-    "run": {"guidance", "host", "networks", "settings", "weak_branch"},
+    "run": {"accelerators", "guidance", "host", "networks", "settings", "weak_branch"},
 }
 _ANY_OF_CORE = set(CORE) - {"formats"}
 ROOMS = {

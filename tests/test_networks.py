@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lib_pg.accelerators import Sampling
 from lib_pg.deltas import ActiveNetwork
 from lib_pg.networks import Network, describe, plan
 from lib_pg.settings import Settings
@@ -54,25 +55,51 @@ def test_the_list_names_those_to_weaken_whatever_their_case() -> None:
     assert decided.notes == ()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["lcm-lora-sdv1-5", "LCM_LoRA_Weights_SD15", "Hyper-SD15-8steps-CFG-lora", "sdxl_lightning_4step_lora",
-     "dmd2_sdxl_4step_lora", "pcm_sd15_smallcfg_8step", "SDXL-Turbo-lora", "TCD"],
-)  # fmt: skip
-def test_accelerators_are_known_by_name_and_left_alone(name: str) -> None:
-    decided = plan(Settings(enabled=True), [network("dog"), network(name)])
+FEW, MANY = Sampling(6, 1.5), Sampling(25, 7.0)
+
+
+@pytest.mark.parametrize("sampling", [None, FEW])
+def test_accelerators_that_the_run_needs_are_left_alone(sampling: Sampling | None) -> None:
+    decided = plan(Settings(enabled=True), [network("dog"), network("lcm-lora-sdv1-5")], sampling)
     assert decided.ratios(0.5) == (0.5, 1.0)
-    assert any(name in note and "accelerator" in note for note in decided.notes)
+    assert decided.notes == ()
+    (remark,) = decided.remarks
+    assert "lcm-lora-sdv1-5 is an accelerator" in remark and "not weakened" in remark
+    assert "choose it under Networks or write :pg=" in remark
+    assert (str(FEW) in remark) == (sampling is FEW)
 
 
-@pytest.mark.parametrize("name", ["hyperrealistic", "turbocharged", "my_dog", "pcmaster", "overlightning"])
-def test_other_names_are_no_accelerators(name: str) -> None:
-    assert not network(name).is_accelerator
+def test_accelerators_are_weakened_where_the_run_needs_none() -> None:
+    decided = plan(Settings(enabled=True), [network("dog"), network("lcm-lora-sdv1-5")], MANY)
+    assert decided.ratios(0.5) == (0.5, 0.5)
+    assert decided.notes == ()
+    (remark,) = decided.remarks
+    assert "25 steps and CFG scale 7 need none" in remark and ":pg=1" in remark
 
 
-def test_accelerators_are_known_by_metadata() -> None:
-    assert network("fast", metadata={"modelspec.title": "LCM LoRA"}).is_accelerator
-    assert network("fast", metadata={"ss_output_name": "sdxl_lightning"}).is_accelerator
+def test_a_lone_accelerator_is_named_where_nothing_else_can_be_weakened() -> None:
+    decided = plan(Settings(enabled=True), [network("lcm-lora-sdv1-5")], FEW)
+    assert not decided.weakens and decided.remarks == ()
+    assert "lcm-lora-sdv1-5 is an accelerator" in decided.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "settings", "own", "asked"),
+    [
+        (FEW, {}, None, True),
+        (MANY, {}, None, False),
+        (None, {}, None, False),
+        (FEW, {"networks": "turbo_car"}, None, False),
+        (FEW, {}, 0.5, False),
+    ],
+)
+def test_what_may_be_an_accelerator_is_weakened_and_asked_about_at_few_steps(
+    sampling: Sampling | None, settings: dict[str, Any], own: float | None, asked: bool
+) -> None:
+    decided = plan(Settings(enabled=True, **settings), [network("turbo_car", own_ratio=own)], sampling)
+    assert decided.ratios(0.5) == (own or 0.5,)
+    assert [note for note in decided.notes if "turbo_car may be an accelerator" in note] == [*decided.notes]
+    assert len(decided.notes) == asked
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib_pg.accelerators import Sampling
 from lib_pg.deltas import ActiveNetwork, Additive, Delta, Parameters
 from lib_pg.deltas.merge import merged, originals_of
 from lib_pg.formats import match, read_network
@@ -101,6 +102,7 @@ def guided(
     settings: Settings,
     warn: Warn = _log,
     base: BaseCheckpoint | None = None,
+    sampling: Sampling | None = None,
 ) -> Iterator[GuidedRun[EncodedPrompt]]:
     """Guide every call of `pipeline` in the block; afterwards no hook is left.
 
@@ -110,6 +112,8 @@ def guided(
         settings: PG, AG or CFG and their controls. Set the CFG scale in the pipeline's call as usual.
         warn: is told, once for each message, what would surprise the user.
         base: what the pipeline's checkpoint started from (`load_base_checkpoint`), for a full fine-tune.
+        sampling: `Sampling(num_inference_steps, guidance_scale)` of the calls to come, where it is known:
+            it says whether accelerators (LCM, Turbo, ...) are needed; without it they are not weakened.
 
     Raises:
         RuntimeError: the pipeline is guided already.
@@ -118,7 +122,9 @@ def guided(
     if any(isinstance(hook, _UNetHook) for hook in pipeline.unet._forward_pre_hooks.values()):
         raise RuntimeError("this pipeline is guided already; leave that block before you guide it again")
     with ExitStack() as stack:
-        run = stack.enter_context(GuidedRun(host, settings, kept=base.kept if base else None))
+        run = stack.enter_context(
+            GuidedRun(host, settings, kept=base.kept if base else None, sampling=sampling)
+        )
         hook = _UNetHook(host, run)
         stack.callback(pipeline.unet.register_forward_pre_hook(hook, with_kwargs=True).remove)
         stack.callback(pipeline.unet.register_forward_hook(hook.restore_rows).remove)

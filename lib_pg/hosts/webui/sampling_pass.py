@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from lib_pg import TITLE
+from lib_pg.accelerators import Sampling
 from lib_pg.deltas import Parameters
 from lib_pg.formats import NetworkError
 from lib_pg.formats.checkpoint import open_checkpoint
@@ -85,7 +86,7 @@ class WebuiPass(ABC):
         if self._kept is not None:
             self._networks.insert(0, self._kept.base.network)
         weights = self._kept.base.kept if self._kept else None
-        self.run: GuidedRun[Any] = GuidedRun(self, settings, on_fault, weights)
+        self.run: GuidedRun[Any] = GuidedRun(self, settings, on_fault, weights, self._sampling())
         self._on_fault = on_fault
 
     def attach(self) -> None:
@@ -160,6 +161,12 @@ class WebuiPass(ABC):
             self._kept.end_pass()
         while self._handles:
             self._handles.pop().remove()
+
+    def _sampling(self) -> Sampling:
+        """Return how the pass samples; of an img2img pass it runs a part, with noise levels as far apart."""
+        p = self._p
+        second = getattr(p, "hr_second_pass_steps", 0) if getattr(p, "is_hr_pass", False) else 0
+        return Sampling(int(second or p.steps), self.scale_of(p))
 
     @property
     def has_base(self) -> bool:

@@ -105,6 +105,8 @@ class Processing:
     width = height = 64
     cfg_scale = 7.0
     hr_upscale_to_x = hr_upscale_to_y = 64
+    steps = 20
+    hr_second_pass_steps = 0
 
     def __init__(self) -> None:
         self.sampler = Sampler()

@@ -40,6 +40,8 @@ class Processing:
 
     width = height = 64
     hr_upscale_to_x = hr_upscale_to_y = 64
+    steps = 20
+    hr_second_pass_steps = 0
 
     def __init__(self) -> None:
         self.sampler = Sampler()
