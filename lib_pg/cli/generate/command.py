@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from lib_pg.accelerators import Sampling
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.job import Job, with_lora
 from lib_pg.cli.generate.options import LoraFile, called, job_from
@@ -72,7 +73,7 @@ def _batch(
     """Make one batch; yield the files written: all pictures, or the one at `position`."""
     generators = [torch.Generator("cpu").manual_seed(job.seed + index) for index in range(job.batch)]
     with ExitStack() as stack:
-        run = stack.enter_context(guided(pipeline, networks, job.settings, _warn, base))
+        run = stack.enter_context(guided(pipeline, networks, job.settings, _warn, base, _sampling(job)))
         images = pipeline(
             prompt=job.prompt,
             negative_prompt=job.negative or None,
@@ -168,8 +169,15 @@ def _say_what_happens(job: Job, networks: Sequence[Network], base: BaseCheckpoin
         print("plain CFG", file=sys.stderr)
         return
     networks = [*([base.network] if base else []), *networks]
-    ratios = plan(settings, networks).ratios(settings.weak_ratio)
+    decided = plan(settings, networks, _sampling(job))
+    ratios = decided.ratios(settings.weak_ratio)
     print(f"{settings.mode}: {describe(networks, ratios) or 'no network'}", file=sys.stderr)
+    for remark in decided.remarks:
+        print(remark, file=sys.stderr)
+
+
+def _sampling(job: Job) -> Sampling:
+    return Sampling(job.steps, job.scale)
 
 
 def _free_path(folder: Path, seed: int) -> Path:
