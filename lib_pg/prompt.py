@@ -3,20 +3,22 @@
     <lora:name:te strength:unet strength:...>, any of these also named: te=0.5, unet=0.8
     ours, named: pg=0.3, weak=0.4
 
-The hosts keep named arguments they do not know, so ours never disturb them.
+The hosts keep named arguments they do not know, so ours never disturb them. They keep them letter by letter:
+`PG = 0.3` is ours as well.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-_KINDS = ("lora", "lyco")  # one registry in the hosts
+KINDS = ("lora", "lyco")  # two names of one kind in the hosts
 _OPENING = re.compile(r"<(\w+):")
 _NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?")
 _NUMBER_LENGTH = 32
+_OURS = re.compile(r"\s*(pg|weak)(?![^\W\d_])", re.IGNORECASE)  # written without `=`, or with two
 _SHOWN = 60
 
 # Least and greatest multiplier of `weak=`.
@@ -34,6 +36,13 @@ class Own:
 
     ratio: float | None = None
     strength: float | None = None
+
+    def after(self, earlier: Own) -> Own:
+        """Return what holds where a prompt names a network again: what is said last, of each the last."""
+        return Own(
+            earlier.ratio if self.ratio is None else self.ratio,
+            earlier.strength if self.strength is None else self.strength,
+        )
 
 
 @dataclass(frozen=True)
@@ -58,9 +67,14 @@ class PromptNetwork:
 def parse_networks(prompt: str) -> tuple[PromptNetwork, ...]:
     """Return the networks of a prompt in its order, repeated ones repeated; never raises for a text.
 
-    The work grows with the length of the prompt only, whatever it contains.
+    What one mention says of the weak branch holds for all mentions of that network. The work grows with the
+    length of the prompt only, whatever it contains.
     """
-    return tuple(_network(arguments.split(":")) for kind, arguments in _tags(prompt) if kind in _KINDS)
+    found = [_network(arguments.split(":")) for kind, arguments in _tags(prompt) if kind in KINDS]
+    own: dict[str, Own] = {}
+    for network in found:
+        own[network.name] = network.own.after(own.get(network.name, Own()))
+    return tuple(replace(network, own=own[network.name]) for network in found)
 
 
 def _tags(prompt: str) -> Iterator[tuple[str, str]]:
@@ -85,8 +99,8 @@ def _network(items: list[str]) -> PromptNetwork:
     unet, unet_problem = _strength(
         name, named.get("unet", positional[2] if len(positional) > 2 else None), te
     )
-    own, own_problem = read_own(name, named)
-    return PromptNetwork(name, te, unet, own, te_problem or unet_problem or own_problem)
+    own, own_problem = read_own(name, named, positional[1:])
+    return PromptNetwork(name, te, unet, own, own_problem or te_problem or unet_problem)
 
 
 def _strength(name: str, text: str | None, default: float) -> tuple[float, str]:
@@ -102,13 +116,21 @@ def _strength(name: str, text: str | None, default: float) -> tuple[float, str]:
     return default, f"{shown} is not a number; write a number such as 0.8"
 
 
-def read_own(name: str, named: Mapping[str, str]) -> tuple[Own, str]:
+def read_own(name: str, named: Mapping[str, str], others: Sequence[str] = ()) -> tuple[Own, str]:
     """Return what a network's named arguments say of the weak branch, and a sentence on what is not used.
 
     Args:
         name: the network, for the sentence.
-        named: the arguments, such as {"pg": "0.3"}; others than ours are ignored.
+        named: the arguments, such as {"pg": "0.3"}; others than ours are ignored, case and spaces as well.
+        others: the arguments without a name, or with more than one `=`: ours are no use there.
     """
+    for text in others:
+        if found := _OURS.match(text):
+            return Own(), (
+                f"{_short(name)}: {_short(text)!r} is a strength to the host, which then loads no network; "
+                f"write it as {found[1].lower()}=0.3"
+            )
+    named = {key.strip().casefold(): text for key, text in named.items()}
     ratio, ratio_problem = _number(name, "pg", named.get("pg"), 0.0, 1.0)
     strength, strength_problem = _number(name, "weak", named.get("weak"), *WEAK_STRENGTHS)
     return Own(ratio, strength), strength_problem or ratio_problem

@@ -31,6 +31,19 @@ HOSTS_PATTERN = re.compile(r"<(\w+):([^>]+)>")
         ("<lora:dog:1:pg= 0 >", (PromptNetwork("dog", own=Own(0.0)),)),
         ("<lora:dog:1:weak=0.4>", (PromptNetwork("dog", own=Own(strength=0.4)),)),
         ("<lora:bad:0:weak=-2:pg=0.5>", (PromptNetwork("bad", 0.0, 0.0, Own(0.5, -2.0)),)),
+        ("<lora:dog:1:PG=0.3>", (PromptNetwork("dog", own=Own(0.3)),)),
+        ("<lora:dog:1: pg=0.3>", (PromptNetwork("dog", own=Own(0.3)),)),
+        ("<lora:dog:1:Pg = 0.3 : WEAK =0.4>", (PromptNetwork("dog", own=Own(0.3, 0.4)),)),
+        ("<lora:dog:1:TE=0.5: te=0.5>", (PromptNetwork("dog"),)),  # the hosts read neither
+        (
+            "<lora:a:0.5:pg=0.2><lora:b><lora:a:0.3:weak=1><lora:a:1:pg=0.4>",
+            (
+                PromptNetwork("a", 0.5, 0.5, Own(0.4, 1.0)),
+                PromptNetwork("b"),
+                PromptNetwork("a", 0.3, 0.3, Own(0.4, 1.0)),
+                PromptNetwork("a", own=Own(0.4, 1.0)),
+            ),
+        ),
         ("<lyco:dog:1>", (PromptNetwork("dog"),)),
         ("<hypernet:dog:1> <LORA:dog:1> <lora:>", ()),
         ("<lora:a><lora:b:2>c<lora:a>", (*A, PromptNetwork("b", 2.0, 2.0), *A)),
@@ -63,6 +76,18 @@ def test_a_bad_strength_is_a_problem(value: str) -> None:
     (network,) = parse_networks(f"<lora:dog:{value}>")
     assert (network.te_strength, network.unet_strength) == (1.0, 1.0)
     assert "not a number" in network.problem
+
+
+@pytest.mark.parametrize("argument", ["pg", "PG 0.3", "weak:0.4", "pg=0.3=1", "pg\uff1d0.3", "pg0.3"])
+def test_ours_without_one_equals_sign_is_refused_with_what_the_host_does(argument: str) -> None:
+    (network,) = parse_networks(f"<lora:dog:1:{argument}>")
+    assert network.own == Own()
+    assert "is a strength to the host, which then loads no network; write it as " in network.problem
+
+
+def test_a_strength_that_only_begins_like_ours_is_no_problem_of_ours() -> None:
+    (network,) = parse_networks("<lora:dog:page>")
+    assert "'page' is not a number" in network.problem
 
 
 def test_a_network_without_a_name_is_a_problem() -> None:

@@ -15,7 +15,7 @@ from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
 from lib_pg.hosts.webui.sampling_pass import WebuiPass
 from lib_pg.infotext import WEAK_MEMORY, to_infotext
-from lib_pg.prompt import Own, read_own
+from lib_pg.prompt import KINDS, Own, read_own
 from lib_pg.run import GuidedRun
 from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Settings, SettingsError
 from lib_pg.weak_branch import detach_all
@@ -112,11 +112,12 @@ class WebuiGuidance:
             networks: the host's extra networks of the coming pass, by kind.
         """
         self._own = {}
-        for network in networks.get("lora", ()):
+        for network in (network for kind in KINDS for network in networks.get(kind, ())):
             if not network.positional:
                 continue
-            name = network.positional[0]
-            self._own[name], problem = read_own(name, network.named)
+            name, *others = network.positional
+            own, problem = read_own(name, network.named, [text for text in others if isinstance(text, str)])
+            self._own[name] = own.after(self._own.get(name, Own()))
             if problem:
                 self.warn(problem)
 
