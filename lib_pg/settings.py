@@ -91,7 +91,7 @@ class Settings:
         end: fraction of the sampling steps at which guidance ends; as great as `start` means never.
         outside: what runs before `start` and after `end`: plain CFG, or None for no weak rows at all.
         networks: names of the networks to weaken, separated by commas, at most 2000 characters; empty means
-            all but accelerators.
+            all but accelerators. A list of names may be given, too.
         hires: what the second pass does: the same, nothing, or the same with its own omega.
         hires_weak_ratio: omega of the second pass where `hires` is Own.
         base_checkpoint: title of the checkpoint that a full fine-tune started from, at most 500 characters;
@@ -221,7 +221,18 @@ CONTROLS: Mapping[str, Control] = MappingProxyType({f.name: f.metadata["control"
 DEFAULTS: Mapping[str, Any] = MappingProxyType({f.name: f.default for f in fields(Settings)})
 
 
+def check_switch(args: Sequence[Any]) -> None:
+    """Raise SettingsError where the API's `args` is a dict of controls that does not say `enabled`."""
+    given = args[0] if isinstance(args, (list, tuple)) and args else None
+    if isinstance(given, Mapping) and given and "enabled" not in given:
+        raise SettingsError(
+            f'enabled: missing beside {_shown(next(iter(given)))}, so nothing is done; add "enabled": true'
+        )
+
+
 def _checked(name: str, control: Control, value: object) -> object:
+    if name == "networks" and isinstance(value, (list, tuple)):
+        value = _joined(name, value)
     if name == "base_checkpoint" and value is None:  # JSON's null, and a dropdown with nothing chosen
         return NO_CHECKPOINT
     if control.kind == "switch":
@@ -235,14 +246,18 @@ def _checked(name: str, control: Control, value: object) -> object:
 
 def _checked_switch(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise SettingsError(f"{name}: got {_shown(value)}, must be true or false; write it without quotes")
+        step = "write it without quotes" if isinstance(value, str) else "write one of these"
+        raise SettingsError(f"{name}: got {_shown(value)}, must be true or false; {step}")
     return value
 
 
 def _checked_number(name: str, control: Control, value: object) -> float:
     allowed = f"must be a number from {control.minimum:g} to {control.maximum:g}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise SettingsError(f"{name}: got {_shown(value)}, {allowed}; write it as a number, without quotes")
+        step = (
+            "write it without quotes" if isinstance(value, str) else f"write one such as {DEFAULTS[name]:g}"
+        )
+        raise SettingsError(f"{name}: got {_shown(value)}, {allowed}; {step}")
     if not control.minimum <= value <= control.maximum:  # not a number compares false, too
         raise SettingsError(f"{name}: got {_shown(value)}, {allowed}; choose a value in that range")
     return float(value) + 0.0  # turns -0.0 into 0.0
@@ -262,7 +277,8 @@ def _checked_choice(name: str, control: Control, value: object) -> str:
 def _checked_text(name: str, control: Control, value: object) -> str:
     allowed = f"must be a text of at most {control.max_length} characters"
     if not isinstance(value, str):
-        raise SettingsError(f"{name}: got {_shown(value)}, {allowed}; write it in quotes")
+        step = "leave it out" if value is None else "write it in quotes"
+        raise SettingsError(f"{name}: got {_shown(value)}, {allowed}; {step}")
     text = value.strip()  # infotext does not keep outer white space either
     if len(text) > control.max_length:
         raise SettingsError(f"{name}: got {len(text)} characters, {allowed}; shorten it")
@@ -271,6 +287,17 @@ def _checked_text(name: str, control: Control, value: object) -> str:
             f"{name}: got {_shown(text)}, {allowed} without line breaks or control characters; remove these"
         )
     return text
+
+
+def _joined(name: str, names: Sequence[object]) -> str:
+    """Return a list of names as one text; a name with a comma cannot be told from two then."""
+    for each in names:
+        if not isinstance(each, str) or "," in each:
+            raise SettingsError(
+                f"{name}: got a list with {_shown(each)}, must be a text or a list of names without commas; "
+                "leave it out and write :pg=1 in the tags of the others"
+            )
+    return ", ".join(str(each).strip() for each in names)
 
 
 def _known(key: object) -> str:

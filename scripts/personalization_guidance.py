@@ -21,7 +21,7 @@ from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.page import accordion, axes, paste, settings_page
 from lib_pg.page.live_line import LiveLine
 from lib_pg.page.page_warning import warn_on_page
-from lib_pg.settings import Settings
+from lib_pg.settings import Settings, check_switch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -116,8 +116,10 @@ def _guidance(p: Any) -> WebuiGuidance | None:
 
 def _settings(p: Any, args: Sequence[Any]) -> Settings:
     """Return what the accordion or the API asks for, with the values of a grid's cell in their place."""
-    chosen = Settings.from_args(args).to_dict()
-    return Settings.from_dict(axes.with_overrides(chosen, axes.overrides_of(p)))
+    chosen, overrides = Settings.from_args(args).to_dict(), axes.overrides_of(p)
+    if not overrides:
+        check_switch(args)
+    return Settings.from_dict(axes.with_overrides(chosen, overrides))
 
 
 def _tab(is_img2img: bool) -> str:

@@ -74,3 +74,13 @@ def test_every_reload_imports_anew_and_leaves_nothing_double(callbacks: list[str
     second = runpy.run_path(str(SCRIPT))
     assert first["WebuiGuidance"] is not second["WebuiGuidance"]
     assert second["WebuiGuidance"] is _ours()["lib_pg.hosts.webui.generation"].WebuiGuidance  # type: ignore[attr-defined]
+
+
+def test_an_api_dict_without_the_switch_is_refused_but_in_a_grid_s_cell(callbacks: list[str]) -> None:
+    script = runpy.run_path(str(SCRIPT))
+    read, error = script["_settings"], sys.modules["lib_pg.settings"].SettingsError  # type: ignore[attr-defined]
+    with pytest.raises(error, match='add "enabled": true'):
+        read(SimpleNamespace(), [{"weak_ratio": 0.5}])
+    assert not read(SimpleNamespace(), [{}]).enabled
+    assert read(SimpleNamespace(pg_overrides={"mode": "AG"}), [{"weak_ratio": 0.5}]).enabled
+    assert not read(SimpleNamespace(pg_overrides={"mode": "CFG"}), [{"weak_ratio": 0.5}]).enabled

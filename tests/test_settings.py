@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lib_pg.guidance import is_inside
-from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
+from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError, check_switch
 from tests.settings_strategies import CHOICES, valid_settings
 
 # The published interface, written out: order, defaults, axis label.
@@ -110,11 +110,54 @@ def test_text_length_is_limited(name: str, limit: int) -> None:
 
 @pytest.mark.parametrize("name", ["networks", "base_checkpoint"])
 @pytest.mark.parametrize(
-    "value", ["a\nb", "a\0b", "a\tb", "a\x7fb", "a\x9fb", "a\u2028b", "a\ud800b", 1, True, ["a"]]
+    "value", ["a\nb", "a\0b", "a\tb", "a\x7fb", "a\x9fb", "a\u2028b", "a\ud800b", 1, True, {"a": 1}]
 )
 def test_bad_text_is_refused(name: str, value: Any) -> None:
     with pytest.raises(SettingsError, match=rf"^{name}: got .+, must be a text .+; "):
         Settings.from_dict({name: value})
+
+
+def test_networks_may_be_a_list_of_names() -> None:
+    assert Settings.from_dict({"networks": ["dog", " my cat"]}) == Settings(networks="dog, my cat")
+    assert Settings.from_args([{"networks": []}]) == Settings()
+
+
+@pytest.mark.parametrize("names", [["dog", 1], [None], ["dog, cat"], [["dog"]]])
+def test_a_list_of_other_things_is_refused(names: Any) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^networks: got a list with .*, must be a text or a list of names "
+    ):
+        Settings(networks=names)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([None], "enabled: got None, must be true or false; write one of these"),
+        ([{"enabled": 1}], "enabled: got 1, must be true or false; write one of these"),
+        ([{"enabled": "true"}], "enabled: got 'true', must be true or false; write it without quotes"),
+        ([{"weak_ratio": None}], "weak_ratio: got None, must be a number from 0 to 1; write one such as 0.7"),
+        ([{"weak_ratio": "0.5"}], "must be a number from 0 to 1; write it without quotes"),
+        ([{"networks": None}], "networks: got None, must be a text of at most 2000 characters; leave it out"),
+    ],
+)
+def test_the_advice_fits_the_value(args: list[Any], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_args(args)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("args", [[], [{}], [{"enabled": False, "mode": "AG"}], [False, "AG"], None])
+def test_args_that_leave_the_switch_off_on_purpose_are_no_mistake(args: Any) -> None:
+    check_switch(args)
+
+
+@pytest.mark.parametrize("rest", [[], Settings().to_list()[1:]])
+def test_a_dict_without_the_switch_is_told_what_is_missing(rest: list[Any]) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^enabled: missing beside 'weak_ratio', so nothing is done; add "
+    ):
+        check_switch([{"weak_ratio": 0.5}, *rest])
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", "None"])
