@@ -23,6 +23,7 @@ class Network:
         metadata: the text pairs in the header of its file.
         base: the checkpoint that the loaded one, `name`, started from: this is what it has learned since.
             Empty for a network of a file.
+        reason: why nothing of it can be weakened, as a sentence for the user; empty where that is not known.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Network:
     own_ratio: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     base: str = ""
+    reason: str = ""
 
     @property
     def strength(self) -> float:
@@ -110,7 +112,8 @@ def plan(settings: Settings, networks: Sequence[Network], sampling: Sampling | N
                 )
         elif not network.parts:
             fixed.append(1.0)
-            notes.append(f"nothing of {network.name} can be weakened here; it may be made for another model")
+            other_model = f"nothing of {network.name} can be weakened here; it may be made for another model"
+            notes.append(network.reason or other_model)
         elif network.has_own_strength:
             fixed.append(1.0)  # not read
         elif network.own_ratio is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -42,11 +43,22 @@ def active_networks(
         own_ratios: omega of networks that the prompt gives one, by the name used there.
     """
     networks, notes = [], []
-    taken: set[nn.Module] = set()  # layers that hold the last of their networks alone
+    taken: dict[nn.Module, Any] = {}  # layers that hold the last of their networks alone, and which it is
     for loaded in reversed(loaded_networks()):
-        network, skipped = _network(loaded, layers, own_ratios, taken)
+        network, skipped, hidden_by = _network(loaded, layers, own_ratios, taken)
+        on_it = notes_on(network.name, skipped)
+        if not network.parts and hidden_by is loaded:
+            continue  # named again, and the later mention is all that there is of it
+        if not network.parts and hidden_by is not None:
+            on_it = [
+                f"{network.name} is not in the picture: with weights in FP8 the host keeps "
+                f"{name_of(hidden_by)} alone, which changes the same layers; switch FP8 off to have both"
+            ]
+        if not network.parts and on_it:
+            network = replace(network, reason=". ".join(on_it))
+        else:
+            notes += on_it
         networks.append(network)
-        notes += notes_on(network.name, skipped)
     return networks[::-1], notes[::-1]
 
 
@@ -60,8 +72,10 @@ def unet_strength(loaded: Any) -> float:
 
 
 def _network(
-    loaded: Any, layers: Mapping[str, nn.Module], own_ratios: Mapping[str, float], taken: set[nn.Module]
-) -> tuple[Network, Counter[str]]:
+    loaded: Any, layers: Mapping[str, nn.Module], own_ratios: Mapping[str, float], taken: dict[nn.Module, Any]
+) -> tuple[Network, Counter[str], Any]:
+    """Return a network, its layers that cannot be weakened by what they are, and what hides a layer of it."""
+    hidden_by = None
     name, parts, skipped = name_of(loaded), {}, Counter[str]()
     in_unet: dict[nn.Module, Delta] = {}
     in_text: dict[nn.Module, Delta] = {}
@@ -69,15 +83,17 @@ def _network(
         delta = _delta(loaded, layer, of_layer)
         if isinstance(delta, str):
             skipped[delta] += 1
-        elif delta is not None and layer not in taken:
+        elif delta is not None and layer in taken:
+            hidden_by = taken[layer]
+        elif delta is not None:
             (in_unet if key.startswith(_UNET) else in_text)[layer] = delta
             if merges_last_alone(layer):
-                taken.add(layer)
+                taken[layer] = loaded
     if in_unet:
         parts["unet"] = ActiveNetwork(name, in_unet, float(loaded.unet_multiplier))
     if in_text:
         parts["te"] = ActiveNetwork(name, in_text, float(loaded.te_multiplier))
-    return Network(name, parts, own_ratios.get(name), metadata_of(loaded)), skipped
+    return Network(name, parts, own_ratios.get(name), metadata_of(loaded)), skipped, hidden_by
 
 
 def _merged_parts(
@@ -123,7 +139,7 @@ def _delta(loaded: Any, layer: nn.Module, parts: Mapping[str, tuple[Any, ...]]) 
     delta = None if others else _low_rank(part, layer)
     if adds_in_forward(layer):
         if layer_shape(layer) is None:
-            return f"{kind} on {type(layer).__name__} while the host's setting lora_functional is on"
+            return f"its {kind} in normalisation layers, while the host's setting lora_functional is on,"
         # The host's forward knows neither Tucker cores nor a lower rank.
         plain = delta is not None and part.mid_model is None and loaded.dyn_dim is None
         return delta if plain else ForwardDelta(kind, loaded, layer, part)

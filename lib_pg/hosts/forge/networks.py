@@ -27,20 +27,26 @@ def active_networks(model: Any, own_ratios: Mapping[str, float]) -> tuple[list[N
     objects = model.forge_objects_after_applying_lora
     loaded = loaded_networks()
     parts: list[dict[str, ActiveNetwork]] = [{} for _ in loaded]
-    notes = []
+    notes: list[list[str]] = [[] for _ in loaded]
     for component, patcher in (("unet", objects.unet), ("te", objects.clip.patcher)):
         layers = dict(patcher.model.named_modules())
         for index, patches in enumerate(patches_of(patcher).own):
             name = name_of(loaded[index])
-            if patches:
-                deltas, skipped = _deltas(patches, layers, merge_of(patcher))
+            deltas, skipped = _deltas(patches, layers, merge_of(patcher))
+            notes[index] += notes_on(name, skipped)
+            if deltas:
                 parts[index][component] = ActiveNetwork(name, deltas, float(patches[0].strength))
-                notes += notes_on(name, skipped)
-    networks = [
-        Network(name_of(found), part, own_ratios.get(name_of(found)), metadata_of(found))
-        for found, part in zip(loaded, parts, strict=True)
-    ]
-    return networks, list(dict.fromkeys(notes))
+    networks = []
+    whole: set[str] = set()
+    for found, part, on_it in zip(loaded, parts, notes, strict=True):
+        name, file = name_of(found), found.network_on_disk.filename
+        if not part and file in whole:
+            continue  # named again at the same strength: the host has it once
+        whole |= {file} if part else set()
+        reason = "" if part else ". ".join(on_it)
+        networks.append(Network(name, part, own_ratios.get(name), metadata_of(found), reason=reason))
+    on_parts = [note for part, on_it in zip(parts, notes, strict=True) if part for note in on_it]
+    return networks, list(dict.fromkeys(on_parts))
 
 
 def _deltas(
@@ -71,13 +77,13 @@ def _delta(patches: Sequence[Patch], layer: nn.Module, merge: Merge | None) -> D
         return delta
     kind = " and ".join(dict.fromkeys(patch.kind for patch in patches))
     if merge is None:
-        return kind
+        return f"its {kind}"
     if any(patch.online for patch in patches):
-        return f"{kind} that the host applies online"
+        return f"its {kind}, which the host adds in every call to quantised weights,"
     if not _are_plain(layer, patches):
-        return f"{kind} on quantised weights"
+        return f"its {kind} on quantised weights"
     if next(layer.children(), None) is not None:
-        return f"{kind} on parameters of a {type(layer).__name__}"
+        return f"its {kind} on parameters of a {type(layer).__name__}"
     by_parameter: dict[str, list[Patch]] = {}
     for patch in patches:
         by_parameter.setdefault(patch.parameter, []).append(patch)

@@ -33,10 +33,10 @@ def notes_on(name: str, skipped: Mapping[str, int]) -> list[str]:
     """Say which layers of a network cannot be weakened, and what that means for the picture.
 
     Args:
-        skipped: how many layers, by what they are.
+        skipped: how many layers, by what they are and why they cannot.
     """
     return [
-        f"{name}: {what} cannot be weakened, in {count} layer{'s' if count > 1 else ''}; "
-        "there both branches are alike"
+        f"{name}: {what} cannot be weakened ({count} layer{'s' if count > 1 else ''}). "
+        f"Both branches are alike there, so the picture is not guided towards what {name} does in them"
         for what, count in skipped.items()
     ]

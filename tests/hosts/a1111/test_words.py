@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from typing import Any
 
 import pytest
+import torch
 
-from tests.hosts.a1111.guided import ON, dog, guided, start
+from lib_pg.hosts.a1111.networks import active_networks
+from tests.hosts.a1111.guided import OMEGA, ON, dog, guided, plain, start
+from tests.hosts.a1111.lora_extension import KINDS
 from tests.hosts.a1111.stand_in import Network, Processing, host
 
 ONE = {"prompts": ["a dog"], "pictures": 1}
@@ -61,3 +65,59 @@ def test_a_ratio_that_the_host_takes_for_a_strength_is_said() -> None:
     guidance.read_ratios({"lora": [params("dog", "1", "pg:0.3")]})
     (comment,) = p.comments
     assert "'pg:0.3' is a strength to the host" in comment
+
+
+@pytest.mark.parametrize("functional", [False, True])
+@pytest.mark.parametrize("kind", ["LoRA", "LoHa", "DoRA"])
+def test_a_network_that_is_named_twice_is_weakened_twice(kind: str, functional: bool) -> None:
+    """The host has its one object in its list twice, at the strength of the last mention."""
+    network = Network("dog", 0.5, 0.5, kind=kind)
+    with host([network, network], functional) as model:
+        strong = plain(model, **ONE)
+        ours, p = guided(model, ON, **ONE)
+    assert p.comments == []
+    lowered = Network("dog", 0.5 * OMEGA, 0.5 * OMEGA, kind=kind)
+    with host([lowered, lowered], functional) as model:
+        low = plain(model, **ONE | {"negative": ""})
+    for our, own, other in zip(ours, strong, low, strict=True):
+        torch.testing.assert_close(our[:1], own[:1], rtol=1e-5, atol=1e-6)
+        if kind != "DoRA" and not functional:  # or else omega is no strength
+            torch.testing.assert_close(our[1:], other[1:], rtol=1e-5, atol=1e-6)
+        assert not torch.allclose(our[1:], own[1:], atol=1e-3)
+
+
+def test_with_weights_in_fp8_the_last_mention_is_all_there_is() -> None:
+    with host([dog()]) as model:
+        layers = {key: model.network_layer_mapping[f"diffusion_model_{key}"] for key in ("conv", "linear")}
+        for layer in layers.values():
+            layer.fp16_weight = layer.weight
+        lora = sys.modules["networks"]
+        (network,) = lora.loaded_networks
+        network.modules = {
+            f"diffusion_model_{key}": network.modules[f"diffusion_model_{key}"] for key in layers
+        }
+        lora.loaded_networks = [network, network]
+        networks, notes = active_networks(model.network_layer_mapping, {})
+        assert [each.name for each in networks] == ["dog"] and notes == []
+        lora.loaded_networks = [network, Network("cat", modules=network.modules)]
+        networks, notes = active_networks(model.network_layer_mapping, {})
+        assert [bool(each.parts) for each in networks] == [False, True] and notes == []
+        assert "dog is not in the picture: with weights in FP8 the host keeps cat alone" in networks[0].reason
+
+
+def test_what_cannot_be_weakened_is_named_as_users_call_it_and_what_it_means() -> None:
+    """Here a LoHa's part for a norm, while the host adds networks in forwards."""
+    said = (
+        "dog: its LoHa in normalisation layers, while the host's setting lora_functional is on, cannot be "
+        "weakened (1 layer). Both branches are alike there, so the picture is not guided towards what dog "
+        "does in them"
+    )
+    key = "diffusion_model_norm"
+    with host([dog(kind="LoHa")], functional=True) as model:
+        (network,) = sys.modules["networks"].loaded_networks
+        network.modules[key] = KINDS["LoHa"](network, key, model.network_layer_mapping[key], (6, 1))
+        (found,), notes = active_networks(model.network_layer_mapping, {})
+        assert notes == [said] and found.parts
+        network.modules = {key: network.modules[key]}
+        (found,), notes = active_networks(model.network_layer_mapping, {})
+        assert notes == [] and found.reason == said and not found.parts

@@ -135,8 +135,9 @@ def test_what_cannot_be_weakened_is_named_with_its_reason() -> None:
         patcher.lora_patches = {(*name[:3], True): patches}
         (online,), notes = active_networks(engine, {})
         assert notes == [
-            "dog: LoKr that the host applies online cannot be weakened, in 1 layer; "
-            "there both branches are alike"
+            "dog: its LoKr, which the host adds in every call to quantised weights, cannot be weakened "
+            "(1 layer). Both branches are alike there, so the picture is not guided towards what dog "
+            "does in them"
         ]
         assert len(online.parts["unet"].deltas) == 1  # LoRA can
         patcher.lora_patches = {name: patches}
@@ -145,6 +146,11 @@ def test_what_cannot_be_weakened_is_named_with_its_reason() -> None:
         )
         _, notes = active_networks(engine, {})
         assert "LoKr on quantised weights" in notes[0]
+        patcher.lora_patches = {
+            (*name[:3], True): {"diffusion_model.out.weight": patches["diffusion_model.out.weight"]}
+        }
+        (nothing,), notes = active_networks(engine, {})
+        assert not nothing.parts and notes == [] and "dog: its LoKr, which the host adds" in nothing.reason
 
 
 @hosts

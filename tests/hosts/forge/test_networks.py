@@ -176,6 +176,20 @@ def test_the_same_file_twice_has_strengths_and_ratios_of_its_own(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("again", [0.8, 0.3])
+def test_a_network_that_is_named_again_is_what_the_host_has_of_it(kind: Any, again: float) -> None:
+    """Forge keeps patches by file and strength, so that it has one of two mentions at the same strength."""
+    first, second = Network("dog", 0.9, 0.8), Network("dog", 0.9, again)
+    second.network_on_disk = first.network_on_disk
+    file = network_file(10)[:4]
+    with host([(first, file), (second, file)], kind) as engine:
+        networks, notes = active_networks(engine, {"dog": 0.5})
+    strengths = [0.8] if kind == "Forge" and again == 0.8 else [0.8, again]
+    assert [network.strength for network in networks] == strengths
+    assert notes == [] and all(network.own_ratio == 0.5 for network in networks)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_more_networks_than_the_host_keeps_files_of_are_all_weakened(kind: Any) -> None:
     files = [network_file(10 * seed)[seed == 2 :] for seed in range(6)]
     used = [(Network(name, 0.5, 0.4), file) for name, file in zip("abcdef", files, strict=True)]
