@@ -76,6 +76,7 @@ class Script(scripts.Script):
             lambda: _settings(p, args),
             HOST.passes,
             warn_on_page,
+            axes.cell_of(p),
             null_prompts=self.null_prompts,
             infotext=options.write_infotext,
             details=options.console == "Details",

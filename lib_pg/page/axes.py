@@ -12,12 +12,15 @@ from typing import Any
 
 from lib_pg import TITLE
 from lib_pg.hosts.webui.checkpoints import find_checkpoint
+from lib_pg.hosts.webui.notices import collecting
 from lib_pg.page.checkpoint_picker import choices as checkpoints
 from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Control, Settings, SettingsError
 
 ATTRIBUTE = "pg_overrides"
 
 _MODULE_FILE = "xyz_grid.py"
+_DRAW = "draw_xyz_grid"
+_ORIGINAL = "personalization_guidance_original"
 _LISTED = 8
 _SWITCH = {"true": True, "false": False}
 
@@ -26,6 +29,11 @@ def overrides_of(p: Any) -> dict[str, Any]:
     """Return what the axes want for this cell, by the names of the settings; empty outside a grid."""
     overrides = getattr(p, ATTRIBUTE, None)
     return dict(overrides) if isinstance(overrides, Mapping) else {}
+
+
+def cell_of(p: Any) -> str:
+    """Return what the axes want for this cell, as users read it; empty where none of them is ours."""
+    return ", ".join(f"[PG] {CONTROLS[name].label} {value}" for name, value in overrides_of(p).items())
 
 
 def with_overrides(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,10 +49,18 @@ def with_overrides(settings: Mapping[str, Any], overrides: Mapping[str, Any]) ->
 
 
 def register(module: Any) -> None:
-    """Put the axes behind those of the host's X/Y/Z module; older ones of ours are replaced."""
+    """Put the axes behind those of the host's X/Y/Z module; older ones of ours are replaced.
+
+    The module's grids have the notices of all their cells from then on: the host keeps the first one's.
+    """
     ours = axes(module.AxisOption)
     labels = {axis.label for axis in ours}
     module.axis_options[:] = [axis for axis in module.axis_options if axis.label not in labels] + ours
+    if (draw := getattr(module, _DRAW, None)) is not None:
+        original = getattr(draw, _ORIGINAL, draw)
+        drawing = collecting(original)
+        setattr(drawing, _ORIGINAL, original)
+        setattr(module, _DRAW, drawing)
 
 
 def register_axes() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lib_pg.page.axes import axes, overrides_of, register, register_axes, with_overrides
+from lib_pg.page.axes import axes, cell_of, overrides_of, register, register_axes, with_overrides
 from lib_pg.settings import CONTROLS, DEFAULTS, SettingsError
 
 
@@ -141,6 +141,28 @@ def test_registering_twice_adds_once_and_keeps_the_others() -> None:
     register(module)
     assert module.axis_options is listed
     assert [option.label for option in listed] == ["Seed", *OPTIONS]
+
+
+def test_a_cell_is_called_by_its_axes() -> None:
+    p = SimpleNamespace()
+    assert cell_of(p) == ""
+    OPTIONS["[PG] Mode"].apply(p, "AG", [])
+    OPTIONS["[PG] Weak ratio"].apply(p, 0.1, [])
+    assert cell_of(p) == "[PG] Mode AG, [PG] Weak ratio 0.1"
+
+
+def test_the_module_s_grids_are_drawn_by_its_own_function_once_however_often_registered() -> None:
+    drawn: list[Any] = []
+
+    def draw(p: Any, xs: list[int]) -> Any:
+        drawn.append(xs)
+        return SimpleNamespace(comments="", extra_generation_params={})
+
+    module = SimpleNamespace(AxisOption=Option, axis_options=[], draw_xyz_grid=draw)
+    register(module)
+    register(module)
+    module.draw_xyz_grid(SimpleNamespace(), xs=[1])
+    assert drawn == [[1]]
 
 
 def test_the_host_s_module_is_found_by_the_name_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:

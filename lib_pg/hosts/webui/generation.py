@@ -83,6 +83,7 @@ class WebuiGuidance:
         read_settings: Callable[[], Settings],
         passes: type[WebuiPass],
         warn_on_page: Callable[[str], None],
+        cell: str = "",
         **options: Any,
     ) -> WebuiGuidance | None:
         """Return the guidance of a generation; it is idle where the settings are wrong, and None where off.
@@ -90,16 +91,17 @@ class WebuiGuidance:
         Args:
             read_settings: returns the settings; its SettingsError is told to the user.
             warn_on_page: shows a sentence on the page at once.
+            cell: what the axes of a grid want for this generation.
             options: further arguments of the class.
         """
         for control in CONTROLS.values():  # a grid's cells share these: nothing of the last cell may stay
             p.extra_generation_params.pop(control.infotext_key, None)
         p.extra_generation_params.pop(WEAK_MEMORY, None)
-        notices = Notices(p, warn_on_page)
+        notices = Notices(p, warn_on_page, cell)
         try:
             settings = read_settings()
         except SettingsError as error:
-            notices.warn(f"not used, its settings are wrong. {error}")
+            notices.warn(f"not used, its settings are wrong. {error}", whole=True)
             return cls(p, Settings(), passes, notices, **options)
         if not settings.enabled:
             return None
