@@ -24,6 +24,7 @@ from lib_pg.hosts.base_checkpoint import BaseCheckpoint, compare
 from lib_pg.hosts.webui.base_checkpoint import KeptBase, base_of, forget_base
 from lib_pg.hosts.webui.checkpoints import Listed, find_checkpoint
 from lib_pg.hosts.webui.conditioning import tokens
+from lib_pg.hosts.webui.lora_extension import missing_notes
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
 from lib_pg.networks import Network
@@ -79,7 +80,7 @@ class WebuiPass(ABC):
             network.with_weak_strength(own[network.name].strength) if network.name in own else network
             for network in networks
         ]
-        for note in notes:
+        for note in (*missing_notes(own), *notes):
             warn(note)
         self._rank = rank
         self._kept = self._compared()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from typing import Any
 
@@ -41,7 +42,9 @@ def guided(
     guidance = start(p, settings)
     assert guidance is not None
     named = {key: value for key, value in {"pg": ratios, "weak": weak}.items() if value is not None}
-    guidance.read_ratios({"lora": [types.SimpleNamespace(positional=["dog", "1"], named=named)]})
+    names = {network.name for network in sys.modules["networks"].loaded_networks}
+    mentions = [types.SimpleNamespace(positional=["dog", "1"], named=named)] if "dog" in names else []
+    guidance.read_ratios({"lora": mentions})
     guidance.write_infotext()
     guidance.begin_pass(model)
     predictions = sample(p, model, lambda params: guidance.before_step(params, model), **options)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lib_pg.hosts.a1111.networks import active_networks
+from lib_pg.hosts.webui.lora_extension import missing_notes
 from tests.hosts.a1111.guided import OMEGA, ON, dog, guided, plain, start
 from tests.hosts.a1111.lora_extension import KINDS
 from tests.hosts.a1111.stand_in import Network, Processing, host
@@ -121,3 +122,44 @@ def test_what_cannot_be_weakened_is_named_as_users_call_it_and_what_it_means() -
         network.modules = {key: network.modules[key]}
         (found,), notes = active_networks(model.network_layer_mapping, {})
         assert notes == [] and found.reason == said and not found.parts
+
+
+@pytest.mark.parametrize(
+    ("loaded", "listed", "said"),
+    [
+        (["dog"], ["dog", "cat"], []),
+        ([], ["dog"], ["the host knows no network 'cat' and so has left out dog as well; correct the name"]),
+        (["dog"], ["dog"], ["the host knows no network 'cat'; correct the name or refresh the host's list"]),
+        ([], [], ["the host knows no network 'dog', 'cat'; correct the name"]),
+        (
+            ["dog"],
+            ["dog", "cat"],
+            ["the host has not loaded cat, so it is in no branch; its console says why"],
+        ),
+    ],
+)
+def test_a_network_that_the_host_has_not_loaded_is_named(
+    loaded: list[str], listed: list[str], said: list[str]
+) -> None:
+    wanted = ["dog", "cat"] if said else ["dog"]
+    with host([Network(name) for name in loaded]):
+        lora = sys.modules["networks"]
+        lora.available_network_aliases = dict.fromkeys(listed)
+        notes = missing_notes(wanted)
+    assert len(notes) == len(said) and all(map(str.startswith, notes, said))
+
+
+def test_a_missing_network_is_told_with_the_pass() -> None:
+    p = Processing()
+    p.enable_hr = True
+    with host([dog()]) as model:
+        guidance = start(p, ON)
+        assert guidance is not None
+        guidance.read_ratios({"lora": [params("dog", "1"), params("Dog", "1")]})
+        sys.modules["networks"].available_network_aliases = {"dog": None}
+        guidance.begin_pass(model)
+        guidance.end_batch()
+    assert p.comments == [
+        "Personalization Guidance: first pass: the host knows no network 'Dog'; "
+        "correct the name or refresh the host's list"
+    ]

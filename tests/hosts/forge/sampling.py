@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -251,7 +252,9 @@ def guided(
     p = p or Processing()
     guidance = start(p, settings, null_prompts)
     named = {key: value for key, value in {"pg": ratio, "weak": weak}.items() if value is not None}
-    guidance.read_ratios({"lora": [types.SimpleNamespace(positional=["dog", "1"], named=named)]})
+    names = {network.mentioned_name for network in sys.modules["networks"].loaded_networks}
+    mentions = [types.SimpleNamespace(positional=["dog", "1"], named=named)] if "dog" in names else []
+    guidance.read_ratios({"lora": mentions})
     guidance.write_infotext()
     engine.forge_objects = engine.forge_objects_after_applying_lora.shallow_copy()
     guidance.begin_pass(engine)
