@@ -9,7 +9,7 @@ from lib_pg.accelerators import Sampling, Verdict, judge
 from lib_pg.deltas.base import ActiveNetwork
 from lib_pg.settings import Settings
 
-_NOTHING_TO_WEAKEN = "no network to weaken, so plain CFG is used, with your negative prompt; add a network"
+_PLAIN = "plain CFG is used, with your negative prompt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,9 @@ def plan(settings: Settings, networks: Sequence[Network], sampling: Sampling | N
         network.weak_at(0.0 if ratio is None else ratio) != network.strength for network, ratio in pairs
     )
     if not weakens:
-        notes += [*remarks, _NOTHING_TO_WEAKEN]
+        causes = "; ".join([*notes, *remarks])  # one notice for one cause
+        end = f"nothing is left to weaken: {_PLAIN}"
+        notes = [f"{causes}. So {end}" if causes else f"no network to weaken, so {_PLAIN}; add a network"]
         remarks = []
     return Plan(tuple(fixed), tuple(notes), weakens, tuple(remarks))
 

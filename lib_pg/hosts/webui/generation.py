@@ -140,9 +140,8 @@ class WebuiGuidance:
             self.warn("at CFG scale 1 there is no guidance, so nothing happens; raise the CFG scale")
             return
         try:
-            if settings.base_checkpoint != NO_CHECKPOINT:
-                self._checkpoint = self._passes.checkpoint_of(model)
-            run = self._open_pass(model, settings, SamplerWatch(self._p.sampler, self.end_pass))
+            self._checkpoint = self._passes.checkpoint_of(model)
+            run = self._open_pass(model, settings, SamplerWatch(self._p.sampler, self.end_pass), self.warn)
             if self._pass is not None and not self._pass.has_base:  # what was not used is not claimed
                 for key in (CONTROLS["base_checkpoint"].infotext_key, WEAK_MEMORY):
                     self._p.extra_generation_params.pop(key, None)
@@ -150,14 +149,16 @@ class WebuiGuidance:
         except Exception as error:
             self._give_up(error)
 
-    def _open_pass(self, model: Any, settings: Settings, watch: SamplerWatch) -> GuidedRun[Any]:
+    def _open_pass(
+        self, model: Any, settings: Settings, watch: SamplerWatch, warn: Callable[[str], None]
+    ) -> GuidedRun[Any]:
         self._pass = self._passes(
             self._p,
             model,
             settings,
             watch,
             self._own,
-            self.warn,
+            warn,
             self._give_up,
             self._null_prompts,
             self._rank,
@@ -180,17 +181,23 @@ class WebuiGuidance:
             if not self._pass.is_for(model):
                 last = self._pass
                 self.end_pass()
-                self._open_pass(model, self._settings_for(model, last.settings), last.watch)
+                is_refiner = self._passes.checkpoint_of(model) != self._checkpoint
+                settings = self._without_base(last.settings) if is_refiner else last.settings
+                self._open_pass(
+                    model, settings, last.watch, self._warn_of_refiner if is_refiner else self.warn
+                )
             self._pass.before_step(params)
         except Exception as error:
             self._give_up(error)
 
-    def _settings_for(self, model: Any, settings: Settings) -> Settings:
-        """Return the settings for a model within a pass: a refiner is no fine-tune of the base."""
-        if settings.base_checkpoint == NO_CHECKPOINT or self._passes.checkpoint_of(model) == self._checkpoint:
-            return settings
-        self.warn("the refiner is not weakened towards the base checkpoint, which is the first model's")
+    def _without_base(self, settings: Settings) -> Settings:
+        """Return the settings for a refiner, which is no fine-tune of the base."""
+        if settings.base_checkpoint != NO_CHECKPOINT:
+            self.warn("the refiner is not weakened towards the base checkpoint, which is the first model's")
         return replace(settings, base_checkpoint=NO_CHECKPOINT)
+
+    def _warn_of_refiner(self, message: str) -> None:
+        self.warn(f"refiner: {message}")
 
     def end_pass(self) -> None:
         """Detach everything; calling it again changes nothing."""
