@@ -6,7 +6,7 @@ weight has to give the same pictures.
 
 To use it, copy the folder `brute_force` into the `extensions` folder of AUTOMATIC1111 and restart. It is part
 of no release: it leaves weights behind where a generation breaks off.
-It needs the setting `batch_cond_uncond` off, so that every call of the U-Net is either strong or weak.
+It switches the setting `batch_cond_uncond` off, so that every call of the U-Net is either strong or weak.
 """
 
 from __future__ import annotations
@@ -52,13 +52,18 @@ class WeakPass:
             self.null = shared.sd_model.get_learned_conditioning(prompt)
         self.lowered = Lowered(networks, "unet", ratio)
         self.weak = False
-        self.rows_left = 0  # strong rows of the step that the host has not called for yet
+        # Strong rows and weak rows of the step that the host has not called for yet; what another extension
+        # calls for beyond them is not lowered.
+        self.rows_left = self.weak_left = 0
+        # Here, because an extension may have set it for this generation (Regional Prompter does).
+        self.batched = shared.opts.data.get("batch_cond_uncond", True)
+        shared.opts.data["batch_cond_uncond"] = False
         unet = shared.sd_model.model.diffusion_model
         self.handles = [unet.register_forward_pre_hook(self.before), unet.register_forward_hook(self.after)]
 
     def step(self, params: Any) -> None:
         old, null = params.text_uncond, self.null
-        self.rows_left = params.text_cond.shape[0]
+        self.rows_left, self.weak_left = params.text_cond.shape[0], old.shape[0]
         text = null["crossattn"] if isinstance(null, dict) else null
         text = text.repeat(old.shape[0], params.text_cond.shape[1] // text.shape[1], 1)
         if isinstance(null, dict):
@@ -68,19 +73,21 @@ class WeakPass:
 
     def before(self, unet: Any, args: tuple[Any, ...]) -> None:
         rows = len(args[0])
-        self.weak = self.rows_left == 0
+        self.weak = self.rows_left == 0 and self.weak_left > 0
         if self.weak:
+            self.weak_left -= rows
             self.lowered.__enter__()
-        elif rows > self.rows_left:
+        elif rows > self.rows_left > 0:
             raise RuntimeError("strong and weak rows in one call: switch batch_cond_uncond off")
         else:
-            self.rows_left -= rows
+            self.rows_left = max(self.rows_left - rows, 0)
 
     def after(self, unet: Any, args: tuple[Any, ...], output: Any) -> None:
         if self.weak:
             self.lowered.__exit__()
 
     def end(self) -> None:
+        shared.opts.data["batch_cond_uncond"] = self.batched
         while self.handles:
             self.handles.pop().remove()
 
