@@ -165,7 +165,9 @@ def test_both_are_at_work_and_nothing_stays(host: Host, level: float, make: Make
     assert distance(both.picture, without) > neighbour.least, "the neighbour did nothing beside ours"
     assert np.array_equal(again, alone), "the neighbour makes another picture after ours"
     assert np.array_equal(off, plain), "something stays"
-    assert before is None or host.state() == before
+    if before is not None:  # the neighbour's own hooks may stay: Incantations' do
+        after = host.state()
+        assert after["weights"] == before["weights"] and after["ours"] == 0
     assert found < level
 
 
