@@ -17,6 +17,7 @@ from torch import Tensor
 from lib_pg.deltas.base import Delta
 from lib_pg.deltas.limits import FEATURES_MAX, KERNEL_MAX, NUMBER_MAX, RANK_MAX
 
+_PIECE = 2**20  # values that are looked at at once
 BYTES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 NUMBER_TYPES = frozenset({*BYTES, "I8", "I16", "I32", "I64", "U8"})
 
@@ -185,7 +186,8 @@ def finite(label: str, tensor: Tensor) -> Tensor:
     if tensor.dtype == torch.float64:
         tensor = tensor.float()
     # Both ends are NaN if any value is: ten times faster than isfinite on all of them, and without a mask.
-    ends = torch.stack(torch.aminmax(tensor.float()))
-    if not bool(torch.isfinite(ends).all()):
+    # Piece by piece, so that a copy in float32 needs little memory that is new.
+    ends = [end for part in tensor.reshape(-1).split(_PIECE) for end in torch.aminmax(part.float())]
+    if not bool(torch.isfinite(torch.stack(ends)).all()):
         raise FactorError(f"its {label} holds values that are not finite (NaN or infinity)")
     return tensor

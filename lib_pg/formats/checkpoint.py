@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas.kind import BYTES, FactorError, Header, finite
 from lib_pg.deltas.shapes import is_same
 from lib_pg.formats.checkpoint_names import Place
-from lib_pg.formats.container import open_container
+from lib_pg.formats.container import open_container, starts_of
 from lib_pg.formats.errors import NetworkError, printable
 
 ADVICE = "choose the checkpoint that the loaded one was trained from, as .safetensors"
+_TYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 # Folders of diffusers, and the names their weights have there, whole or in parts.
 _FOLDERS = {"unet": "unet", "te1": "text_encoder", "te2": "text_encoder_2"}
 _WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|model)(\.fp16)?(?:-\d{5}-of-\d{5})?\.safetensors")
@@ -25,9 +27,10 @@ _WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|model)(\.fp16)?(?:-\d{5}-of-\
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in one of a checkpoint's files, and when that file was last changed."""
+    """A tensor in one of a checkpoint's files, where its bytes begin, and when that file was last changed."""
 
     file: Path
+    start: int
     changed: int
     header: Header
 
@@ -99,19 +102,23 @@ class Source:
             )
 
     def load(self) -> Tensor:
-        """Return it in the loaded model's shape and its own type."""
-        tensor = self._tensor
+        """Return it in the loaded model's shape and its own type, float32 where that is float64.
+
+        The bytes are read as they are: opening the file with its library reads the header every time, which
+        takes longer than most tensors, and a mapped file must not be replaced.
+        """
+        tensor, header = self._tensor, self._tensor.header
         try:
             if os.stat(tensor.file).st_mtime_ns != tensor.changed:
                 raise self._error("cannot be read: the file was changed while it was in use")
-            with safe_open(str(tensor.file), framework="pt", device="cpu") as handle:
-                value: Tensor = handle.get_tensor(tensor.header.key).clone()
-        except (OSError, SafetensorError) as error:
+            content = np.fromfile(tensor.file, np.uint8, header.nbytes, offset=tensor.start)
+        except OSError as error:
             raise self._error(f"cannot be read ({printable(str(error))})") from error
-        try:
-            value = finite(printable(tensor.header.key), value)
-        except FactorError as error:
-            raise NetworkError(self._checkpoint, str(error), ADVICE) from error
+        if len(content) != header.nbytes:
+            raise self._error("cannot be read: the file is shorter than its header says")
+        value = torch.from_numpy(content).view(_TYPES[header.dtype]).reshape(header.shape)
+        if value.dtype == torch.float64:
+            value = value.float()
         if self._place.turned:
             value = value.t()
         if self._place.third is not None:
@@ -119,6 +126,17 @@ class Source:
         if self._lacks_mask():
             value = nn.functional.pad(value, (0, 0, 0, 0, 0, self._shape[1] - value.shape[1]))
         return value.reshape(self._shape)
+
+    def check(self, value: Tensor) -> None:
+        """Refuse what has been loaded where it is not finite.
+
+        Raises:
+            NetworkError: a value is not.
+        """
+        try:
+            finite(printable(self._tensor.header.key), value)
+        except FactorError as error:
+            raise NetworkError(self._checkpoint, str(error), ADVICE) from error
 
     def _lacks_mask(self) -> bool:
         """Whether only the loaded model is for inpainting: to its base, mask and picture add nothing."""
@@ -135,8 +153,8 @@ class Source:
 
 def _tensors(file: Path, name: str) -> dict[str, Stored]:
     with open_container(file, name) as container:
-        changed = os.stat(file).st_mtime_ns
-        return {key: Stored(file, changed, header) for key, header in container.tensors.items()}
+        changed, starts = os.stat(file).st_mtime_ns, starts_of(file)
+        return {key: Stored(file, starts[key], changed, header) for key, header in container.tensors.items()}
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,24 @@ def open_container(path: Path, name: str) -> Iterator[Container]:
         raise NetworkError(path.name, problem, AGAIN) from error
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def starts_of(path: Path) -> dict[str, int]:
+    """Return where each tensor's bytes begin in a file that `open_container` has found valid.
+
+    Raises:
+        NetworkError: it is not what it was then.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            header = json.loads(file.read(min(length, HEADER_BYTES_MAX)))
+        header.pop("__metadata__", None)
+        return {key: LENGTH_BYTES + length + int(value["data_offsets"][0]) for key, value in header.items()}
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise NetworkError(path.name, "was changed while it was read", "try again") from error
 
 
 def _check_length(path: Path) -> None:

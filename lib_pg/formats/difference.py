@@ -15,6 +15,8 @@ from lib_pg.formats.checkpoint import ADVICE, Checkpoint, Source
 from lib_pg.formats.checkpoint_names import Place, original_name, places
 from lib_pg.formats.errors import NetworkError, counted, printable
 
+_FIRST = 4096  # values that are compared before all others
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -81,7 +83,7 @@ def difference(
     equal, whole, lost = 0, 0.0, 0.0
     for module, stored in sources.items():
         parameters = own(module)
-        moved = {name: each for name, each in stored.items() if not _is_equal(each.load(), parameters[name])}
+        moved = {name: each for name, each in stored.items() if _has_moved(each, parameters[name])}
         if not moved:
             equal += 1
         elif rank and model.is_unet and "weight" in moved and _saves(module, rank):
@@ -169,5 +171,16 @@ def _fine_tune(
     return FineTune(lambda: own(module), lambda: {name: source.load() for name, source in sources.items()})
 
 
-def _is_equal(base: Tensor, own: Tensor | None) -> bool:
-    return own is not None and torch.equal(base.to(own.dtype), own.detach().to(base.device))
+def _has_moved(source: Source, own: Tensor | None) -> bool:
+    """Compare a parameter with the base's, which has to be finite where it is another."""
+    base = source.load()
+    if own is not None and _is_equal(base, own.detach()):
+        return False
+    source.check(base)
+    return True
+
+
+def _is_equal(base: Tensor, own: Tensor) -> bool:
+    """Compare the first values before all: they nearly always tell, and no others need be converted."""
+    parts = ((each.reshape(-1)[:_FIRST] for each in (base, own)), (base, own))
+    return all(torch.equal(one.to(other.device, other.dtype), other) for one, other in parts)

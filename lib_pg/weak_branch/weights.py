@@ -157,10 +157,11 @@ def _between(pristine: Tensor | None, live: Tensor | None, omega: float) -> Tens
     known = live if pristine is None else pristine
     assert known is not None
     where = known.device if live is None else live.device
-    low = torch.zeros_like(known) if pristine is None else pristine
-    high = torch.zeros_like(known) if live is None else live
-    low, high = low.to(where, torch.float32), high.to(where, torch.float32)
-    return torch.lerp(low, high, omega)
+    below = torch.zeros_like(known) if pristine is None else pristine
+    above = torch.zeros_like(known) if live is None else live
+    low, high = below.to(where, torch.float32), above.to(where, torch.float32)
+    # Into the copy, where there is one: memory that is new costs as much as the sum.
+    return torch.lerp(low, high, omega) if low is below else low.lerp_(high, omega)
 
 
 def _sum(parameters: Parameters, added: Iterator[dict[str, Tensor]]) -> dict[str, Tensor | None]:
