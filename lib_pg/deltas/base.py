@@ -48,6 +48,14 @@ class Delta(ABC):
             self, **{field.name: _moved(getattr(self, field.name), device) for field in fields(self)}
         )
 
+    def is_same(self, other: Delta) -> bool:
+        """Say whether the other is made of the very same tensors and values, as hosts give them anew."""
+        if self is other:
+            return True
+        if type(self) is not type(other) or not is_dataclass(self):
+            return False
+        return all(_is_same(getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
+
     def fitted(self, shape: tuple[int, ...]) -> Delta:
         """Return the same delta for a live layer whose weight has `shape`.
 
@@ -65,6 +73,28 @@ def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, tuple):
         return tuple(_moved(each, device) for each in value)
     return value.on(device) if isinstance(value, Delta) else value
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor):  # a view of the same values
+        return (one.data_ptr(), one.dtype, one.shape, one.stride(), one.device) == (
+            other.data_ptr(),
+            other.dtype,
+            other.shape,
+            other.stride(),
+            other.device,
+        )
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_is_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, Delta):
+        return one.is_same(other)
+    return isinstance(one, (str, int, float)) and bool(one == other)
 
 
 class Additive(Delta):

@@ -44,7 +44,8 @@ class WeakWeights:
 
     def taken_over(self, deltas: Sequence[tuple[int, Delta]], pristine: Pristine) -> WeakWeights | None:
         """Return these for another run, with what has been made; None where its networks are others."""
-        if [delta for _, delta in self._deltas] != [delta for _, delta in deltas]:
+        pairs = list(zip(self._deltas, deltas, strict=False))
+        if len(deltas) != len(self._deltas) or not all(own.is_same(other) for (_, own), (_, other) in pairs):
             return None
         self._deltas, self._pristine = tuple(deltas), pristine
         return self

@@ -35,11 +35,12 @@ def guided(
     p: Processing | None = None,
     ratios: str | None = None,
     weak: str | None = None,
+    null_prompts: NullPrompts | None = None,
     **options: Any,
 ) -> tuple[list[Tensor], Processing]:
     """Run the host with the extension as its script calls it."""
     p = p or Processing()
-    guidance = start(p, settings)
+    guidance = start(p, settings, null_prompts)
     assert guidance is not None
     named = {key: value for key, value in {"pg": ratios, "weak": weak}.items() if value is not None}
     names = {network.name for network in sys.modules["networks"].loaded_networks}

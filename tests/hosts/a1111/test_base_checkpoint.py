@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lib_pg.formats.checkpoint import Source
 from lib_pg.hosts.webui.base_checkpoint import forget_base
 from lib_pg.hosts.webui.checkpoints import listed_checkpoints
+from lib_pg.hosts.webui.null_prompts import NullPrompts
 from tests.hosts.a1111.guided import OMEGA, dog, guided, hooks, plain, start
 from tests.hosts.a1111.stand_in import Model, Processing, checkpoint, host, sample
 
@@ -138,6 +140,28 @@ def test_weak_weights_outlive_a_generation_and_not_the_switch(
         generate(model)
         forget_base(model)  # as the script does where the extension is off
         assert kept_base(model) is None
+
+
+def test_nothing_is_read_again_while_the_networks_on_top_stay_as_they_are(
+    tmp_path: Path, base: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Source] = []
+    load = Source.load
+    monkeypatch.setattr(Source, "load", lambda source: (read.append(source), load(source))[1])
+    null_prompts = NullPrompts()
+    with host([dog()]) as model:
+        listed(tmp_path)
+        first, _ = guided(model, ON, null_prompts=null_prompts, **OPTIONS)
+        read.clear()
+        again, _ = guided(model, ON, null_prompts=null_prompts, **OPTIONS)
+        assert not read
+        sys.modules["networks"].loaded_networks[0].unet_multiplier = 0.5
+        other = generate(model)
+        forget_base(model)
+        anew = generate(model)
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert all(torch.equal(one, two) for one, two in zip(other, anew, strict=True))
+    assert not torch.equal(other[0], first[0])
 
 
 def test_two_tabs_may_have_two_bases(tmp_path: Path, base: dict[str, Tensor]) -> None:
