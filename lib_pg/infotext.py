@@ -23,8 +23,9 @@ _NUMBER_LENGTH = 32  # the longest repr of a float has 24 characters
 def to_infotext(settings: Settings) -> dict[str, str]:
     """Return the pairs for an image that these settings made; none where they are not enabled.
 
-    `PG mode` and `PG weak ratio` are always there, others where they differ from their defaults. No value is
-    empty, and a number is the shortest text that reads back as the same number.
+    `PG mode` and `PG weak ratio` are always there, others where they are read and differ from their defaults:
+    a hires weak ratio where hires is not Own made nothing. No value is empty, and a number is the shortest
+    text that reads back as the same number.
 
     AUTOMATIC1111's own reader changes two kinds of text whatever is written: one like `512x768`, which it
     takes for a size, and one without `,` and `:` that is in double quotes, which it removes.
@@ -32,7 +33,7 @@ def to_infotext(settings: Settings) -> dict[str, str]:
     if not settings.enabled:
         return {}
     pairs = {}
-    for name, value in settings.to_dict().items():
+    for name, value in settings.in_use().to_dict().items():
         key = CONTROLS[name].infotext_key
         if key and (name in _ALWAYS or value != DEFAULTS[name]):
             pairs[key] = value if isinstance(value, str) else repr(value).removesuffix(".0")

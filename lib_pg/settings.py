@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -165,6 +165,17 @@ class Settings:
     def network_names(self) -> tuple[str, ...]:
         """The names in `networks`, stripped, without empty ones."""
         return tuple(name for part in self.networks.split(",") if (name := part.strip()))
+
+    def in_use(self) -> Settings:
+        """Return the same settings with those that others leave unread at their defaults."""
+        unread = {
+            "weak_prompt": self.mode == "AG",
+            "weak_ratio_end": self.schedule == "Constant",
+            "outside": self.start == 0.0 and self.end == 1.0,
+            "hires_weak_ratio": self.hires != "Own",
+            "base_checkpoint": self.mode == "CFG",
+        }
+        return replace(self, **{name: DEFAULTS[name] for name, is_unread in unread.items() if is_unread})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:

@@ -50,7 +50,6 @@ def test_mode_and_weak_ratio_are_always_there_and_defaults_are_not() -> None:
 def test_all_that_differs_is_there() -> None:
     settings = Settings(
         enabled=True,
-        mode="AG",
         weak_ratio=1,
         weak_prompt="Negative",
         schedule="Cosine",
@@ -63,10 +62,29 @@ def test_all_that_differs_is_there() -> None:
         hires_weak_ratio=1e-05,
         base_checkpoint="v1-5.safetensors [6ce0161689]",
     )
-    values = ["AG", "1", "Negative", "Cosine", "0", "0.1", "0.9", "None", "a, b", "Own", "1e-05"]
+    values = ["PG", "1", "Negative", "Cosine", "0", "0.1", "0.9", "None", "a, b", "Own", "1e-05"]
     assert list(to_infotext(settings).items()) == list(
         zip(KEYS, [*values, "v1-5.safetensors [6ce0161689]"], strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("unread", "read"),
+    [
+        ({"hires_weak_ratio": 0.1}, {"hires": "Own"}),
+        ({"hires_weak_ratio": 0.1, "hires": "Off"}, {"hires": "Own"}),
+        ({"weak_ratio_end": 0.1}, {"schedule": "Linear"}),
+        ({"outside": "None"}, {"start": 0.1}),
+        ({"outside": "None"}, {"end": 0.9}),
+        ({"weak_prompt": "Negative", "mode": "AG"}, {"mode": "PG"}),
+        ({"base_checkpoint": "v1-5", "mode": "CFG"}, {"mode": "AG"}),
+    ],
+)
+def test_what_nothing_read_is_not_claimed(unread: dict[str, Any], read: dict[str, Any]) -> None:
+    (name, *_) = unread
+    key = CONTROLS[name].infotext_key
+    assert key not in to_infotext(Settings(enabled=True, **unread))
+    assert key in to_infotext(Settings(enabled=True, **{**unread, **read}))
 
 
 def test_switched_off_writes_nothing() -> None:
@@ -118,8 +136,9 @@ def test_other_bad_values_are_refused(pairs: dict[str, str]) -> None:
 def test_round_trip_plain_and_through_the_line_of_an_image(settings: Settings) -> None:
     pairs = to_infotext(settings)
     assert all(pairs.values())
-    assert from_infotext(pairs) == settings
-    assert from_infotext(parse(compose("a dog", "", {**USUAL, **pairs})).pairs) == settings
+    assert from_infotext(pairs) == settings.in_use()
+    assert from_infotext(parse(compose("a dog", "", {**USUAL, **pairs})).pairs) == settings.in_use()
+    assert to_infotext(settings.in_use()) == pairs
 
 
 @hypothesis_settings(deadline=None)
