@@ -74,3 +74,8 @@ def is_inside(step: float, steps: int, start: float, end: float) -> bool:
     tolerance = 1e-6 * steps
     step = min(step, steps - 1) if step >= steps else step
     return start * steps - tolerance <= step < end * steps - tolerance
+
+
+def holds_a_step(steps: int, start: float, end: float) -> bool:
+    """Say whether any of the steps lies in [start, end), fractions of all steps as for `is_inside`."""
+    return any(is_inside(step, steps, start, end) for step in range(steps))

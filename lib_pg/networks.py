@@ -134,6 +134,8 @@ def plan(settings: Settings, networks: Sequence[Network], sampling: Sampling | N
         for name in settings.network_names
         if name.casefold() not in active
     ]
+    if settings.schedule != "Constant" and settings.weak_ratio == settings.weak_ratio_end:
+        notes.append(_on_flat(settings))
     pairs = list(zip(networks, fixed, strict=True))
     weakens = any(
         network.weak_at(0.0 if ratio is None else ratio) != network.strength for network, ratio in pairs
@@ -172,6 +174,13 @@ def _on_accelerator(name: str, is_spared: bool, sampling: Sampling | None) -> st
     return (
         f"{name} is an accelerator by its name or file, but {sampling} need none, so it is weakened, too; "
         "write :pg=1 in its tag to keep it"
+    )
+
+
+def _on_flat(settings: Settings) -> str:
+    return (
+        f"the schedule {settings.schedule} goes from {settings.weak_ratio:g} to {settings.weak_ratio_end:g}, "
+        "so the weak ratio is the same at all steps; choose another weak ratio end"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from lib_pg.accelerators import Sampling
-from lib_pg.guidance import Conditioning, is_inside, weak_conditioning, weak_ratio_at
+from lib_pg.guidance import Conditioning, holds_a_step, is_inside, weak_conditioning, weak_ratio_at
 from lib_pg.host import Host
 from lib_pg.networks import describe, plan
 from lib_pg.settings import Settings
@@ -198,6 +198,8 @@ class GuidedRun(Generic[Prompt]):
             self._host.warn("the host runs no unconditional branch (CFG scale 1?), so nothing is guided")
             return Call()
         if not is_inside(step, steps, settings.start, settings.end):
+            if not holds_a_step(steps, settings.start, settings.end):
+                self._host.warn(_no_step(settings, steps))
             return Call(rows, skip_weak_rows=True) if settings.outside == "None" else Call()
         omega = weak_ratio_at(step, steps, settings.schedule, settings.weak_ratio, settings.weak_ratio_end)
         ratios = self._plan.ratios(omega)
@@ -212,3 +214,10 @@ class GuidedRun(Generic[Prompt]):
         if key not in self._null_prompts:
             self._null_prompts[key] = self._host.null_prompt(ratios)
         return self._null_prompts[key]
+
+
+def _no_step(settings: Settings, steps: int) -> str:
+    return (
+        f"none of the {steps} steps lies between start {settings.start:g} and end {settings.end:g}, "
+        "so nothing is guided; lower start or raise end"
+    )

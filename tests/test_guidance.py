@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_pg.guidance import guide, is_inside, weak_conditioning, weak_ratio_at
+from lib_pg.guidance import guide, holds_a_step, is_inside, weak_conditioning, weak_ratio_at
 
 ratios = st.floats(0.0, 1.0)
 steps = st.integers(1, 200)
@@ -92,3 +92,17 @@ def test_steps_beyond_the_last_belong_to_it(count: int, start: int, end: int, mo
     """Adaptive samplers take more steps than they were asked for."""
     ends = start / 100, end / 100
     assert is_inside(count + more, count, *ends) == is_inside(count - 1, count, *ends)
+
+
+@pytest.mark.parametrize(
+    ("count", "start", "end", "holds"),
+    [
+        (8, 0.99, 1.0, False),
+        (8, 0.87, 1.0, True),
+        (100, 0.99, 1.0, True),
+        (8, 0.5, 0.5, False),
+        (8, 0.13, 0.2, False),
+    ],
+)
+def test_an_interval_may_hold_no_step(count: int, start: float, end: float, holds: bool) -> None:
+    assert holds_a_step(count, start, end) == holds

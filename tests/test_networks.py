@@ -109,6 +109,7 @@ def test_what_may_be_an_accelerator_is_weakened_and_asked_about_at_few_steps(
         (Settings(enabled=True, mode="AG"), [], "plain CFG is used"),
         (Settings(enabled=True, networks="cat"), [network("dog")], "'cat' is to be weakened but"),
         (Settings(enabled=True), [network("dog", own_ratio=1.0)], "no network to weaken"),
+        (Settings(enabled=True, schedule="Linear"), [network("dog")], "Linear goes from 0.7 to 0.7"),
         (Settings(enabled=True), [Network("cat", {})], "nothing of cat can be weakened here"),
         (Settings(enabled=True), [Network("cat", {}, reason="cat is asleep")], "cat is asleep"),
         (Settings(enabled=True, mode="AG"), [Network("cat", {}, own_ratio=0.5)], "plain CFG is used"),

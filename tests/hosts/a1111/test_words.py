@@ -163,3 +163,13 @@ def test_a_missing_network_is_told_with_the_pass() -> None:
         "Personalization Guidance: first pass: the host knows no network 'Dog'; "
         "correct the name or refresh the host's list"
     ]
+
+
+@pytest.mark.parametrize("interval", [{"start": 0.99}, {"start": 0.5, "end": 0.5}])
+@pytest.mark.parametrize("outside", ["CFG", "None"])
+def test_an_interval_without_a_step_is_said_and_not_claimed(interval: dict[str, float], outside: str) -> None:
+    with host([dog()]) as model:
+        _, p = guided(model, {**ON, **interval, "outside": outside}, **ONE)
+    (comment,) = p.comments
+    assert "none of the 4 steps lies between start" in comment and "lower start or raise end" in comment
+    assert p.extra_generation_params == {}
