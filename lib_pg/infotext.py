@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lib_pg.settings import CONTROLS, DEFAULTS, Control, Settings, SettingsError
+from lib_pg.controls import Control
+from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
 
 # What was used shows on every image, even where it is the default: a later default may be another.
 _ALWAYS = ("mode", "weak_ratio")

@@ -11,13 +11,14 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from lib_pg import controls
+from lib_pg.controls import Control
 from lib_pg.guidance import Mode, Schedule, WeakPrompt
 
 Outside = Literal["CFG", "None"]
 Hires = Literal["Same", "Off", "Own"]
-Kind = Literal["switch", "number", "choice", "text"]
 
 NO_CHECKPOINT = "None"
 
@@ -28,52 +29,6 @@ _SHOWN = 60
 
 class SettingsError(ValueError):
     """A setting is not usable; the message names it, its value, what is allowed and what to do."""
-
-
-@dataclass(frozen=True)
-class Control:
-    """What there is to know of one setting besides its value.
-
-    Attributes:
-        label: its name in user interfaces and grid axes.
-        help: one line on what it does.
-        kind: a switch (bool), a number (float), a choice (one of `choices`) or a text (str).
-        minimum: least number, included.
-        maximum: greatest number, included.
-        choices: the values of a choice, spelled as they are published.
-        max_length: the greatest length of a text, in characters.
-        in_infotext: whether the parameters of an image have it; the switch has no need to be there.
-    """
-
-    label: str
-    help: str
-    kind: Kind
-    minimum: float = 0.0
-    maximum: float = 1.0
-    choices: tuple[str, ...] = ()
-    max_length: int = 0
-    in_infotext: bool = True
-
-    @property
-    def infotext_key(self) -> str | None:
-        """Its key in the parameters of an image, such as `PG weak ratio`; None where it has none."""
-        return f"PG {self.label.lower()}" if self.in_infotext else None
-
-
-def _switch(label: str, help: str) -> dict[str, Control]:
-    return {"control": Control(label, help, "switch", in_infotext=False)}
-
-
-def _number(label: str, help: str) -> dict[str, Control]:
-    return {"control": Control(label, help, "number")}
-
-
-def _choice(literal: Any, label: str, help: str) -> dict[str, Control]:
-    return {"control": Control(label, help, "choice", choices=get_args(literal))}
-
-
-def _text(max_length: int, label: str, help: str) -> dict[str, Control]:
-    return {"control": Control(label, help, "text", max_length=max_length)}
 
 
 @dataclass(frozen=True)
@@ -102,54 +57,65 @@ class Settings:
     """
 
     enabled: bool = field(
-        default=False, metadata=_switch("Enabled", "Guide with a weak version of the personalised model.")
+        default=False,
+        metadata=controls.switch("Enabled", "Guide with a weak version of the personalised model."),
     )
     mode: Mode = field(
-        default="PG", metadata=_choice(Mode, "Mode", "PG (the paper), AG (autoguidance) or CFG (no change).")
+        default="PG",
+        metadata=controls.choice(Mode, "Mode", "PG (the paper), AG (autoguidance) or CFG (no change)."),
     )
     weak_ratio: float = field(
         default=0.7,
-        metadata=_number("Weak ratio", "How much of the fine-tune the weak branch keeps: 0 none, 1 all."),
+        metadata=controls.number(
+            "Weak ratio", "How much of the fine-tune the weak branch keeps: 0 none, 1 all."
+        ),
     )
     weak_prompt: WeakPrompt = field(
         default="Null",
-        metadata=_choice(WeakPrompt, "Weak prompt", "What PG's weak branch reads: nothing, or the negative."),
+        metadata=controls.choice(
+            WeakPrompt, "Weak prompt", "What PG's weak branch reads: nothing, or the negative."
+        ),
     )
     schedule: Schedule = field(
         default="Constant",
-        metadata=_choice(Schedule, "Schedule", "How the weak ratio changes from the first step to the last."),
+        metadata=controls.choice(
+            Schedule, "Schedule", "How the weak ratio changes from the first step to the last."
+        ),
     )
     weak_ratio_end: float = field(
-        default=0.7, metadata=_number("Weak ratio end", "Weak ratio at the last step; for Linear and Cosine.")
+        default=0.7,
+        metadata=controls.number("Weak ratio end", "Weak ratio at the last step; for Linear and Cosine."),
     )
     start: float = field(
-        default=0.0, metadata=_number("Start", "Fraction of the sampling steps at which guidance begins.")
+        default=0.0,
+        metadata=controls.number("Start", "Fraction of the sampling steps at which guidance begins."),
     )
     end: float = field(
-        default=1.0, metadata=_number("End", "Fraction of the sampling steps at which guidance ends.")
+        default=1.0, metadata=controls.number("End", "Fraction of the sampling steps at which guidance ends.")
     )
     outside: Outside = field(
         default="CFG",
-        metadata=_choice(
+        metadata=controls.choice(
             Outside, "Outside", "Before start, after end: plain CFG, or None for half the cost."
         ),
     )
     networks: str = field(
         default="",
-        metadata=_text(
+        metadata=controls.text(
             2000, "Networks", "Those to weaken, with commas between; empty: all but accelerators."
         ),
     )
     hires: Hires = field(
         default="Same",
-        metadata=_choice(Hires, "Hires", "Second pass: the same, off, or with its own weak ratio."),
+        metadata=controls.choice(Hires, "Hires", "Second pass: the same, off, or with its own weak ratio."),
     )
     hires_weak_ratio: float = field(
-        default=0.7, metadata=_number("Hires weak ratio", "Weak ratio of the second pass, for Hires: Own.")
+        default=0.7,
+        metadata=controls.number("Hires weak ratio", "Weak ratio of the second pass, for Hires: Own."),
     )
     base_checkpoint: str = field(
         default=NO_CHECKPOINT,
-        metadata=_text(500, "Base checkpoint", "What a full fine-tune started from, or None."),
+        metadata=controls.text(500, "Base checkpoint", "What a full fine-tune started from, or None."),
     )
 
     def __post_init__(self) -> None:

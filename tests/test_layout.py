@@ -18,10 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = {
     "lib_pg": set(),
     "accelerators": set(),
+    "controls": set(),
     "guidance": set(),
     "prompt": set(),
-    "settings": {"guidance"},
-    "infotext": {"settings"},
+    "settings": {"controls", "guidance"},
+    "infotext": {"controls", "settings"},
     "deltas": set(),
     "formats": {"deltas"},
     "networks": {"accelerators", "deltas", "guidance", "settings"},

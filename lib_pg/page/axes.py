@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lib_pg import TITLE
+from lib_pg.controls import Control
 from lib_pg.hosts.webui.checkpoints import find_checkpoint
 from lib_pg.hosts.webui.notices import collecting
 from lib_pg.page.checkpoint_picker import choices as checkpoints
-from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Control, Settings, SettingsError
+from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Settings, SettingsError
 
 ATTRIBUTE = "pg_overrides"
 

@@ -12,8 +12,9 @@ from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.job import DTYPES, Job
 from lib_pg.cli.paths import BUNDLED_PIPELINE
 from lib_pg.cli.samplers import SAMPLERS
+from lib_pg.controls import Control
 from lib_pg.prompt import WEAK_STRENGTHS, Own
-from lib_pg.settings import CONTROLS, DEFAULTS, Control, Settings, SettingsError
+from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
 
 # Hires fix belongs to WebUIs; the base checkpoint is given as a file.
 _SETTINGS_HERE = (
