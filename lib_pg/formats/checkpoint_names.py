@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from lib_pg.formats.ldm import ldm_names
+from lib_pg.formats.live import live_modules
 
 _UNET = "model.diffusion_model."
 # Where the text encoders are in SD 1.x, SD 2.x and SDXL: prefix, and whether OpenCLIP's names follow.
@@ -104,7 +105,7 @@ def _unwrapped(name: str) -> str:
 
 
 def _of_unet(model: nn.Module, names: Sequence[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Place]]:
-    original = {path: name for name, path in ldm_names(path for path, _ in model.named_modules()).items()}
+    original = {path: name for name, path in ldm_names(path for path, _ in live_modules(model)).items()}
     for path, name in names:
         yield (path, name), Place(f"{_UNET}{original.get(path, path)}.{name}")
 

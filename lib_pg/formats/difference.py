@@ -14,6 +14,7 @@ from lib_pg.deltas.truncated import Truncated, truncate
 from lib_pg.formats.checkpoint import ADVICE, Checkpoint, Source
 from lib_pg.formats.checkpoint_names import Place, original_name, places
 from lib_pg.formats.errors import NetworkError, counted, printable
+from lib_pg.formats.live import live_modules
 
 _FIRST = 4096  # values that are compared before all others
 
@@ -110,11 +111,13 @@ def _sources(checkpoint: Checkpoint, called: str, model: Model) -> dict[nn.Modul
     """Return where the base has every parameter, by layer; all shapes are checked, nothing is read."""
     tensors = checkpoint.of(model.component)
     inside = {
-        module.out_proj for module in model.module.modules() if isinstance(module, nn.MultiheadAttention)
+        module.out_proj
+        for _, module in live_modules(model.module)
+        if isinstance(module, nn.MultiheadAttention)
     }
     layers = {
         path: (module, used)
-        for path, module in model.module.named_modules()
+        for path, module in live_modules(model.module)
         if module not in inside and (used := parameters_used(module))
     }
     found = _places(checkpoint, model, [(path, name) for path, (_, used) in layers.items() for name in used])

@@ -14,6 +14,7 @@ from lib_pg.formats.errors import NetworkError, counted, listed, printable
 from lib_pg.formats.family import UNKNOWN, family_of_widths
 from lib_pg.formats.keys import UNRECOGNISED, LayerKey, flat_name
 from lib_pg.formats.ldm import ldm_names
+from lib_pg.formats.live import live_modules
 from lib_pg.formats.read import NetworkFile
 
 COMPONENTS = {"unet": "U-Net", "te1": "text encoder", "te2": "second text encoder"}
@@ -78,14 +79,15 @@ def match(network: NetworkFile, models: Mapping[str, nn.Module]) -> Match:
     # A text encoder may fit by chance: SDXL's first is the one of SD 1.x.
     strange_unet = not deltas.get("unet", True) and any(key.component == "unet" for key in network.layers)
     if not taken or strange_unet:
-        raise _no_fit(network, indexes.get("unet", {}), unmatched[0])
+        of_unet = (each for each in unmatched if each.startswith("unet "))
+        raise _no_fit(network, indexes.get("unet", {}), next(of_unet, unmatched[0]))
     unsupported = {kind: len(layers) for kind, layers in network.unsupported.items()}
     return Match(network.name, deltas, tuple(unmatched), unsupported)
 
 
 def _index(component: str, model: nn.Module) -> dict[str, nn.Module]:
     """Return all modules by flat name, those of a U-Net by their original names as well."""
-    modules = dict(model.named_modules())
+    modules = dict(live_modules(model))
     index = {flat_name(component, path): module for path, module in modules.items()}
     if component == "unet":
         index.update((flat_name(component, name), modules[path]) for name, path in ldm_names(modules).items())

@@ -13,6 +13,7 @@ from lib_pg.deltas import Parameters
 from lib_pg.deltas.merge import originals_of, parameters_of
 from lib_pg.formats.checkpoint import open_checkpoint
 from lib_pg.formats.difference import Model
+from lib_pg.formats.live import unwrapped
 from lib_pg.hosts.base_checkpoint import BaseCheckpoint, compare
 
 _CALLED = {"unet": "U-Net", "te1": "text encoder", "te2": "second text encoder"}
@@ -26,7 +27,17 @@ def models_of(pipeline: Any) -> dict[str, nn.Module]:
         "te1": getattr(pipeline, "text_encoder", None),
         "te2": getattr(pipeline, "text_encoder_2", None),
     }
-    return {component: model for component, model in models.items() if model is not None}
+    return {component: unwrapped(model) for component, model in models.items() if model is not None}
+
+
+def own_adapters(pipeline: Any) -> list[str]:
+    """Return the names of the adapters that a pipeline has loaded itself and that are active."""
+    names: dict[str, None] = {}
+    for model in models_of(pipeline).values():
+        for module in model.modules():
+            if "base_layer" in module._modules and not getattr(module, "disable_adapters", False):
+                names.update(dict.fromkeys(map(str, getattr(module, "active_adapters", ()))))
+    return list(names)
 
 
 def without_networks(module: nn.Module) -> Parameters:

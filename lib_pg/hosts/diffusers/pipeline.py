@@ -10,10 +10,8 @@ The pipeline's own call runs as it is: hooks on its U-Net replace the branch, th
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +22,20 @@ from lib_pg.accelerators import Sampling
 from lib_pg.deltas import ActiveNetwork, Additive, Delta, Parameters
 from lib_pg.deltas.merge import merged, originals_of
 from lib_pg.formats import match, read_network
+from lib_pg.formats.errors import listed
 from lib_pg.hosts.base_checkpoint import BaseCheckpoint
-from lib_pg.hosts.diffusers.models import models_of
+from lib_pg.hosts.diffusers.branches import PROMPT, Batch, Layout, layout_of
+from lib_pg.hosts.diffusers.compiled import uncompiled
+from lib_pg.hosts.diffusers.models import models_of, own_adapters
+from lib_pg.hosts.diffusers.unet_hook import EncodedPrompt, UNetHook, is_of_unet
 from lib_pg.networks import Network
-from lib_pg.run import Call, GuidedRun
+from lib_pg.run import GuidedRun
 from lib_pg.settings import Settings
-from lib_pg.weak_branch import take_rows, weakened
+from lib_pg.weak_branch import weakened
 
 Warn = Callable[[str], None]
 
 _log = logging.getLogger(__name__).warning
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedPrompt:
-    """An encoded prompt: `embeds` (1, tokens, width) and, for SDXL, `pooled` (1, width)."""
-
-    embeds: Tensor
-    pooled: Tensor | None = None
 
 
 def load_network(
@@ -103,6 +97,7 @@ def guided(
     warn: Warn = _log,
     base: BaseCheckpoint | None = None,
     sampling: Sampling | None = None,
+    branches: Sequence[str] | None = None,
 ) -> Iterator[GuidedRun[EncodedPrompt]]:
     """Guide every call of `pipeline` in the block; afterwards no hook is left.
 
@@ -114,20 +109,28 @@ def guided(
         base: what the pipeline's checkpoint started from (`load_base_checkpoint`), for a full fine-tune.
         sampling: `Sampling(num_inference_steps, guidance_scale)` of the calls to come, where it is known:
             it says whether accelerators (LCM, Turbo, ...) are needed; without it they are not weakened.
+        branches: for a pipeline of your own: what its U-Net's batch is made of with CFG, in order, such as
+            `("unconditional", "prompt")`.
 
     Raises:
-        RuntimeError: the pipeline is guided already.
+        RuntimeError: the pipeline is guided already, or it is not known which rows of its batch are which.
+        ValueError: `branches` are no branches.
     """
-    host = DiffusersHost(pipeline, networks, warn, base)
-    if any(isinstance(hook, _UNetHook) for hook in pipeline.unet._forward_pre_hooks.values()):
+    unet = models_of(pipeline)["unet"]
+    if any(map(is_of_unet, unet._forward_pre_hooks.values())):
         raise RuntimeError("this pipeline is guided already; leave that block before you guide it again")
+    host = DiffusersHost(pipeline, networks, warn, base, branches)
     with ExitStack() as stack:
+        if settings.enabled and settings.mode != "CFG":
+            host.prepare()
+            if stack.enter_context(uncompiled(pipeline)):
+                host.warn("a compiled model runs uncompiled, which is slower, while it is guided")
         run = stack.enter_context(
             GuidedRun(host, settings, kept=base.kept if base else None, sampling=sampling)
         )
-        hook = _UNetHook(host, run)
-        stack.callback(pipeline.unet.register_forward_pre_hook(hook, with_kwargs=True).remove)
-        stack.callback(pipeline.unet.register_forward_hook(hook.restore_rows).remove)
+        hook = UNetHook(host, run)
+        stack.callback(unet.register_forward_pre_hook(hook.before, with_kwargs=True).remove)
+        stack.callback(unet.register_forward_hook(hook.after).remove)
         yield run
 
 
@@ -135,29 +138,56 @@ class DiffusersHost:
     """The host protocol for one pipeline."""
 
     def __init__(
-        self, pipeline: Any, networks: Sequence[Network], warn: Warn, base: BaseCheckpoint | None = None
+        self,
+        pipeline: Any,
+        networks: Sequence[Network],
+        warn: Warn,
+        base: BaseCheckpoint | None = None,
+        branches: Sequence[str] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._base = base
+        self._branches = branches
+        self._layout: Layout | None = None
+        self._levels: tuple[Tensor, object, list[float]] | None = None
         # First, for networks are trained on top of it.
         self._networks = (*([base.network] if base else ()), *networks)
         self._warn = warn
         self._warned: set[str] = set()
 
+    def prepare(self) -> None:
+        """Learn the pipeline's rows, and tell what of it stays as it is; raises as `guided`."""
+        self._layout = layout_of(self._pipeline, self._branches)
+        if adapters := own_adapters(self._pipeline):
+            self.warn(
+                f"adapters that the pipeline has loaded itself keep their strength in the weak branch "
+                f"({listed(adapters)}); to weaken one, load it with load_network instead"
+            )
+
     def networks(self) -> Sequence[Network]:
         return self._networks
 
+    def batch(self, total: int) -> Batch | None:
+        """Return which of the U-Net's rows are which; None, which is said, where they cannot be told."""
+        branches = self._layout(self._pipeline) if self._layout else (PROMPT,)
+        if total % len(branches) == 0:
+            return Batch(branches, total)
+        self.warn(
+            f"{type(self._pipeline).__name__} called its U-Net with {total} rows, no multiple of its "
+            f"{len(branches)} branches ({', '.join(branches)}): such calls stay as they are"
+        )
+        return None
+
     def weak_rows(self, total: int) -> Sequence[int]:
-        """The first half: the pipelines put the negative prompt's rows before the prompt's."""
-        return range(total // 2) if self._pipeline.do_classifier_free_guidance else ()
+        batch = self.batch(total)
+        return batch.weak_rows if batch else ()
 
     def pristine(self, module: nn.Module) -> Parameters | None:
         of_base = self._base.pristine(module) if self._base else None
         return originals_of(module) if of_base is None else of_base
 
     def unet(self) -> nn.Module:
-        unet: nn.Module = self._pipeline.unet
-        return unet
+        return models_of(self._pipeline)["unet"]
 
     def strengths(self) -> None:
         return None
@@ -173,13 +203,7 @@ class DiffusersHost:
                 ]
                 parts, omegas = [part for part, _ in adapting], [omega for _, omega in adapting]
                 stack.enter_context(weakened(parts, omegas, self.pristine))
-            _, negative, *pooled = pipeline.encode_prompt(
-                prompt="",
-                device=pipeline._execution_device,
-                num_images_per_prompt=1,
-                do_classifier_free_guidance=True,
-            )
-        return EncodedPrompt(negative, pooled[1] if pooled else None)
+            return _encoded_empty(pipeline)
 
     def warn(self, message: str) -> None:
         if message not in self._warned:
@@ -192,70 +216,38 @@ class DiffusersHost:
         Levels are counted, not calls: second-order schedulers call the U-Net twice at one level.
         """
         pipeline = self._pipeline
+        key = (getattr(pipeline, "num_timesteps", None), getattr(pipeline, "denoising_end", None))
         timesteps = pipeline.scheduler.timesteps
-        count = pipeline.num_timesteps
-        # image-to-image runs the last part of the schedule, `denoising_end` of SDXL the first
-        ends_early = getattr(pipeline, "denoising_end", None) is not None
-        levels = torch.unique_consecutive(timesteps[:count] if ends_early else timesteps[-count:]).double()
-        return int((levels.cpu() - timestep).abs().argmin()), len(levels)
+        if self._levels is None or self._levels[0] is not timesteps or self._levels[1] != key:
+            own = torch.unique_consecutive(_timesteps_of(pipeline)).double().tolist()
+            self._levels = timesteps, key, own  # every call asks: a schedule costs no more than one omega
+        levels = self._levels[2]
+        return min(range(len(levels)), key=lambda step: abs(levels[step] - timestep)), len(levels)
 
 
-class _UNetHook:
-    """The hook before each call of the U-Net: puts what the run decides into its inputs."""
+def _timesteps_of(pipeline: Any) -> Tensor:
+    """Return those timesteps of the scheduler that the pipeline's call runs.
 
-    def __init__(self, host: DiffusersHost, run: GuidedRun[EncodedPrompt]) -> None:
-        self._host = host
-        self._run = run
-        self._skipping = False
-
-    def __call__(
-        self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        sample, timestep = args[0], args[1]
-        total = len(sample)
-        step, steps = self._host.step_at(float(timestep)) if self._run.follows_steps else (0, 1)
-        call = self._run.next_call(step, steps, total)
-        self._run.enter_unet(total)
-        self._skipping = call.skip_weak_rows
-        if self._skipping:
-            strong = slice(len(call.weak_rows), total)
-            return take_rows(args, strong, total), take_rows(kwargs, strong, total)
-        if call.conditioning == "negative":
-            return args, kwargs
-        return args, _with_weak_conditioning(kwargs, call)
-
-    def restore_rows(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """The hook after it: gives skipped rows the prediction of the others."""
-        self._run.leave_unet()
-        if not self._skipping:
-            return None
-        (prediction,) = output  # the pipelines ask for a tuple
-        return (torch.cat([prediction, prediction]),)
+    Image-to-image begins later; SDXL ends earlier where it is told to.
+    """
+    timesteps: Tensor = pipeline.scheduler.timesteps
+    end = getattr(pipeline, "denoising_end", None)
+    if isinstance(end, float) and 0 < end < 1:
+        trained = pipeline.scheduler.config.num_train_timesteps
+        timesteps = timesteps[: int((timesteps >= round(trained - end * trained)).sum())]
+    return timesteps[-getattr(pipeline, "num_timesteps", len(timesteps)) :]
 
 
-def _with_weak_conditioning(kwargs: Mapping[str, Any], call: Call[EncodedPrompt]) -> dict[str, Any]:
-    """Return the U-Net's arguments with other text in the weak rows, which come first."""
-    weak = len(call.weak_rows)
-    text = kwargs["encoder_hidden_states"]
-    added = kwargs.get("added_cond_kwargs")
-    null = call.null_prompt
-    if null is None:  # autoguidance: the prompt itself, with all that belongs to it
-        text = _replace(text, text[weak:])
-        if added:
-            sdxl = {key: _replace(added[key], added[key][weak:]) for key in ("text_embeds", "time_ids")}
-            added = {**added, **sdxl}
-    else:
-        text = _replace(text, _fit_tokens(null.embeds.to(text), text.shape[1]).expand(weak, -1, -1))
-        if added and null.pooled is not None:
-            pooled = null.pooled.to(added["text_embeds"]).expand(weak, -1)
-            added = {**added, "text_embeds": _replace(added["text_embeds"], pooled)}
-    return {**kwargs, "encoder_hidden_states": text, "added_cond_kwargs": added}
-
-
-def _replace(rows: Tensor, weak: Tensor) -> Tensor:
-    return torch.cat([weak, rows[len(weak) :]])
-
-
-def _fit_tokens(embeds: Tensor, tokens: int) -> Tensor:
-    """Repeat the null prompt's chunk to the length of a long prompt, so that both stay one batch."""
-    return embeds.repeat(1, math.ceil(tokens / embeds.shape[1]), 1)[:, :tokens]
+def _encoded_empty(pipeline: Any) -> EncodedPrompt:
+    """Encode what the pipeline uses for no negative prompt."""
+    if not hasattr(pipeline, "encode_prompt"):  # InstructPix2Pix; all of its rows are of the empty prompt
+        return EncodedPrompt(pipeline._encode_prompt("", pipeline._execution_device, 1, True)[-1:])
+    scale = (getattr(pipeline, "cross_attention_kwargs", None) or {}).get("scale")
+    _, negative, *pooled = pipeline.encode_prompt(
+        prompt="",
+        device=pipeline._execution_device,
+        num_images_per_prompt=1,
+        do_classifier_free_guidance=True,
+        **({} if scale is None else {"lora_scale": scale}),  # of the adapters that it has loaded itself
+    )
+    return EncodedPrompt(negative, pooled[1] if pooled else None)
