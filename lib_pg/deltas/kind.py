@@ -19,7 +19,10 @@ from lib_pg.deltas.limits import FEATURES_MAX, KERNEL_MAX, NUMBER_MAX, RANK_MAX
 
 _PIECE = 2**20  # values that are looked at at once
 BYTES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
-NUMBER_TYPES = frozenset({*BYTES, "I8", "I16", "I32", "I64", "U8"})
+# Read as float16, which holds every value of both.
+FLOAT8 = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+_BYTES_READ = {**BYTES, **dict.fromkeys(FLOAT8, 2)}
+NUMBER_TYPES = frozenset({*_BYTES_READ, "I8", "I16", "I32", "I64", "U8"})
 
 
 class FactorError(ValueError):
@@ -36,7 +39,7 @@ class Header:
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * BYTES.get(self.dtype, 8)
+        return math.prod(self.shape) * _BYTES_READ.get(self.dtype, 8)
 
 
 # What a layer has, by part.
@@ -163,8 +166,9 @@ def check_vector(part: str, header: Header) -> int:
 
 def check_type(label: str, header: Header) -> None:
     """Raise FactorError for a type that no trainer writes weights in."""
-    if header.dtype not in BYTES:
-        raise FactorError(f"its {label} has type {header.dtype}, expected F16, BF16, F32 or F64")
+    if header.dtype not in _BYTES_READ:
+        *first, last = _BYTES_READ
+        raise FactorError(f"its {label} has type {header.dtype}, expected {', '.join(first)} or {last}")
 
 
 def check_number(part: str, header: Header) -> None:
@@ -175,16 +179,22 @@ def check_number(part: str, header: Header) -> None:
 
 def number_of(part: str, tensor: Tensor) -> float:
     """Return a checked number's value; raises FactorError out of range."""
-    value = float(tensor.item())
+    value = float(tensor.double().item())
     if not abs(value) <= NUMBER_MAX:
         raise FactorError(f"has {part} {value:g}, expected -{NUMBER_MAX:g} to {NUMBER_MAX:g}")
     return value
 
 
 def finite(label: str, tensor: Tensor) -> Tensor:
-    """Return a tensor, float32 where it was float64; raises FactorError where a value is not finite."""
+    """Return a tensor, float32 where it was float64 and float16 where it was float8.
+
+    Raises:
+        FactorError: a value is not finite.
+    """
     if tensor.dtype == torch.float64:
         tensor = tensor.float()
+    elif tensor.dtype in FLOAT8.values():
+        tensor = tensor.half()
     # Both ends are NaN if any value is: ten times faster than isfinite on all of them, and without a mask.
     # Piece by piece, so that a copy in float32 needs little memory that is new.
     ends = [end for part in tensor.reshape(-1).split(_PIECE) for end in torch.aminmax(part.float())]

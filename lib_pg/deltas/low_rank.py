@@ -191,8 +191,11 @@ def _plan_embedding(headers: Headers) -> Plan:
 LORA = Kind(
     "LoRA",
     {
-        "down": r"\.lora_down\.weight|\.lora_A(?:\.[^.]+)?\.weight|\.lora(?:_linear_layer)?\.down\.weight",
-        "up": r"\.lora_up\.weight|\.lora_B(?:\.[^.]+)?\.weight|\.lora(?:_linear_layer)?\.up\.weight",
+        # PEFT's may have an adapter's name within, and no `weight` behind.
+        "down": r"\.lora_down\.weight|\.lora_A(?:(?:\.[^.]+)?\.weight|\.default)?"
+        r"|\.lora(?:_linear_layer)?\.down\.weight",
+        "up": r"\.lora_up\.weight|\.lora_B(?:(?:\.[^.]+)?\.weight|\.default)?"
+        r"|\.lora(?:_linear_layer)?\.up\.weight",
         "mid": r"\.lora_mid\.weight",
     },
     check_pair,

@@ -1,7 +1,7 @@
 """Names of tensors in network files: which layer of which component, which part of what kind of network.
 
-Two conventions exist. kohya writes a prefix and a module's path with underscores, `lora_unet_mid_block_...`;
-diffusers and PEFT write the path with dots, `unet.mid_block....`. Both become the same flat layer name.
+Trainers write a component's prefix and a module's path, with underscores (kohya: `lora_unet_mid_block_...`)
+or with dots (diffusers and PEFT: `unet.mid_block....`). All of them become the same flat layer name.
 """
 
 from __future__ import annotations
@@ -24,24 +24,35 @@ _OLD_NAMES = {
     "te2": {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"},
 }
 
+# Before a path with underscores. OneTrainer's own format has a dot behind the same words.
 _FLAT_PREFIXES = {
-    "lora_unet_": "unet",
-    "lora_te_": "te1",
-    "lora_te1_": "te1",
-    "lora_te2_": "te2",
-    "lora_te3_": "te3",
-    "lora_transformer_": "transformer",
-    "lycoris_": None,
+    "lora_unet": "unet",  # kohya, LyCORIS, ai-toolkit, musubi-tuner, OneTrainer
+    "oft_unet": "unet",  # kohya's OFT
+    "lora_te": "te1",  # kohya: where there is one text encoder
+    "lora_te1": "te1",  # kohya: SDXL's
+    "lora_te2": "te2",
+    "lora_te3": "te3",
+    "lora_transformer": "transformer",  # OneTrainer: families without a U-Net
+    "lycoris": None,  # SimpleTuner and LyCORIS alone: the path tells
 }
+# Before a path with dots. Those of one row name the same thing; a trainer may put one before the other.
 _DOTTED_PREFIXES = {
-    "unet.": "unet",
-    "text_encoder.": "te1",
+    "unet.": "unet",  # diffusers, SimpleTuner, OneTrainer's OMI
+    "text_encoder.": "te1",  # diffusers
     "text_encoder_2.": "te2",
     "text_encoder_3.": "te3",
+    "clip_l.": "te1",  # OneTrainer's OMI, ComfyUI
+    "clip_h.": "te1",  # ComfyUI: that of SD 2.x
+    "clip_g.": "te2",
+    "t5xxl.": "te3",
+    "t5.": "te3",
     "transformer.": "transformer",
 }
-_WRAPPERS = ("base_model.model.", "model.diffusion_model.", "diffusion_model.")
-_TEXT_ROOTS = ("text_model.", "text_model_", "encoder.layers.")
+_WRAPPERS = ("base_model.model.", "model.diffusion_model.", "diffusion_model.", "text_encoders.")
+# ComfyUI's clip_l.transformer.text_model...: not the prefix of families without a U-Net.
+_TEXT_WRAPPER = "transformer."
+# Where a text encoder's path begins, whatever stands before it.
+_TEXT_ROOT = re.compile(r"(?:^|(?<=[._]))(?:text_model[._]|encoder[._]layers[._]\d)")
 
 
 class LayerKey(NamedTuple):
@@ -75,7 +86,7 @@ def parse_key(key: str) -> ParsedKey:
     if key.startswith("bundle_emb."):
         return ParsedKey(LayerKey(component, key), key, "embedding")
     dotted, part = _without_ending(component, path)
-    if part == _PLAIN_WEIGHT and not key.startswith(tuple(_FLAT_PREFIXES)):
+    if part == _PLAIN_WEIGHT and _flat_prefix(key) is None:
         dotted, part = path, UNRECOGNISED
     return ParsedKey(LayerKey(component, flat_name(component, dotted)), dotted, part)
 
@@ -90,15 +101,22 @@ def flat_name(component: str, dotted: str) -> str:
 
 
 def _without_prefix(key: str) -> tuple[str, str]:
-    for prefix, component in _FLAT_PREFIXES.items():
-        if key.startswith(prefix):
-            path = key[len(prefix) :]
-            return component or _component_of(path), path
+    flat = _flat_prefix(key)
+    if flat is not None:
+        path = key[len(flat) + 1 :]
+        component = _FLAT_PREFIXES[flat]
+        return (component, path) if component else _guessed(path)
     path = _unwrapped(key)
-    for prefix, component in _DOTTED_PREFIXES.items():
+    for prefix, named in _DOTTED_PREFIXES.items():
         if path.startswith(prefix):
-            return component, _unwrapped(path[len(prefix) :])
-    return _component_of(path), path
+            path = _unwrapped(path[len(prefix) :])
+            return named, path.removeprefix(_TEXT_WRAPPER) if named.startswith("te") else path
+    return _guessed(path)
+
+
+def _flat_prefix(key: str) -> str | None:
+    """Return the words before the path of a key in kohya's naming."""
+    return next((prefix for prefix in _FLAT_PREFIXES if key.startswith((f"{prefix}_", f"{prefix}."))), None)
 
 
 def _unwrapped(path: str) -> str:
@@ -107,9 +125,17 @@ def _unwrapped(path: str) -> str:
     return path
 
 
-def _component_of(path: str) -> str:
-    """Files without a component's prefix come from training one model alone, nearly always the U-Net."""
-    return "te1" if path.startswith(_TEXT_ROOTS) else "unet"
+def _guessed(path: str) -> tuple[str, str]:
+    """Return the component and the path within it of a name without a known prefix.
+
+    Such files come from training one model alone, nearly always the U-Net. A text encoder that stands behind
+    an unknown prefix is named by that: which one it is nobody knows, but it is not the U-Net.
+    """
+    root = _TEXT_ROOT.search(path)
+    if root is None:
+        return "unet", path
+    prefix = path[: root.start()].strip("._")
+    return prefix or "te1", path[root.start() :]
 
 
 def _without_ending(component: str, path: str) -> tuple[str, str]:

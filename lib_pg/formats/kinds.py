@@ -38,12 +38,20 @@ UNSUPPORTED = {
     "PEFT BOFT": r"\.boft_[A-Za-z]\w*(?:\.[^.]+)*",
     "embedding": r"\.(?:string_to_param\.)?(?:emb_params|\*)",
 }
+# Says nothing that the factors' own shapes do not: what ComfyUI pads a weight to.
+IGNORED = {"reshape_weight": r"\.reshape_weight"}
+# Scales of fp8 weights, as fp8 checkpoints have them: without, every weight beside them is another one.
+QUANTISED = {
+    "fp8 scale": r"(?:^|\.)(?:scaled_fp8|scale_weight|weight_scale|scale_input|input_scale|comfy_quant)"
+}
 
 _PARTS: tuple[Mapping[str, str], ...] = (
     *(kind.parts for kind in KINDS),
     *(modifier.parts for modifier in MODIFIERS),
     NUMBERS,
     UNSUPPORTED,
+    IGNORED,
+    QUANTISED,
 )
 # How a tensor's name ends, by part. Every weight's ending, which (IA)3 has, comes after all others.
 ENDINGS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(

@@ -101,7 +101,7 @@ def _absent(key: LayerKey, models: Mapping[str, nn.Module]) -> str:
 
 
 def _called(component: str) -> str:
-    return COMPONENTS.get(component, component)
+    return COMPONENTS.get(component) or printable(component)
 
 
 def _fitted(delta: Delta, module: nn.Module) -> Delta | str:

@@ -14,7 +14,7 @@ from lib_pg.formats.container import AGAIN, Container, open_container
 from lib_pg.formats.errors import NetworkError, counted, listed, printable
 from lib_pg.formats.family import guess_family
 from lib_pg.formats.keys import UNRECOGNISED, LayerKey, parse_key
-from lib_pg.formats.kinds import UNSUPPORTED
+from lib_pg.formats.kinds import QUANTISED, UNSUPPORTED
 from lib_pg.formats.layers import Checked, check_layer, load_layer
 from lib_pg.formats.limits import FACTOR_BYTES_MAX
 
@@ -89,6 +89,11 @@ def _drafts(container: Container) -> dict[LayerKey, _Draft]:
     drafts: dict[LayerKey, _Draft] = {}
     for key, header in container.tensors.items():
         parsed = parse_key(key)
+        if parsed.part in QUANTISED:
+            problem = (
+                f"holds quantised weights with scales of their own ({printable(key)}), which are not read"
+            )
+            raise NetworkError(container.name, problem, "choose the file in float16 or bfloat16")
         draft = drafts.setdefault(parsed.layer, _Draft(parsed.dotted))
         if parsed.part in UNSUPPORTED or parsed.part == UNRECOGNISED:
             draft.unsupported.add(parsed.part)

@@ -92,7 +92,7 @@ TENSORS: dict[str, tuple[dict[str, Tensor | None], str]] = {
     "mid of large down": ({MID: torch.ones(2, 2, 3, 3), DOWN: torch.ones(2, 6, 3, 3)}, "does not fit down"),
     "integers": (
         {DOWN: torch.ones(2, 6, dtype=torch.int8)},
-        "down factor has type I8, expected F16, BF16, F32 or F64",
+        "down factor has type I8, expected F16, BF16, F32, F64, F8_E4M3 or F8_E5M2",
     ),
     "booleans": ({UP: torch.ones(4, 2, dtype=torch.bool)}, "up factor has type BOOL"),
     "float8": ({DOWN: torch.ones(2, 6).to(torch.float8_e4m3fn)}, "down factor has type F8_E4M3"),
