@@ -67,7 +67,9 @@ class Settings:
     weak_ratio: float = field(
         default=0.7,
         metadata=controls.number(
-            "Weak ratio", "How much of the fine-tune the weak branch keeps: 0 none, 1 all."
+            "Weak ratio",
+            "How much of the fine-tune the weak branch keeps: lower pushes harder towards the subject, "
+            "higher is closer to plain CFG.",
         ),
     )
     weak_prompt: WeakPrompt = field(

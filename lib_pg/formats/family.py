@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 SD1 = "SD 1.x"
@@ -17,6 +18,8 @@ _MARKS = (
     (SD3, ("joint_blocks_", "attn_add_k_proj", "attn_add_q_proj")),
     (SDXL, ("add_embedding_linear", "label_emb_")),
 )
+# SDXL alone has several transformer blocks to an attention.
+_DEEP = re.compile(r"(?:attentions|block|blocks)_(?:\d+_)+transformer_blocks_[1-9]")
 # kohya's and the model specification's own statement.
 _STATEMENTS = ("ss_base_model_version", "modelspec.architecture")
 _STATED = (
@@ -45,7 +48,7 @@ def guess_family(widths: Mapping[tuple[str, str], int | None], metadata: Mapping
         if any(mark in name for name in names for mark in marks):
             return family
     components = {component for component, _ in widths}
-    if "te2" in components:
+    if "te2" in components or any(_DEEP.search(name) for name in names):
         return SDXL
     if "te3" in components or "transformer" in components:
         return SD3 if "te3" in components else UNKNOWN

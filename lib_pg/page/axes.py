@@ -13,8 +13,9 @@ from typing import Any
 from lib_pg import TITLE
 from lib_pg.controls import Control
 from lib_pg.hosts.webui.checkpoints import find_checkpoint
-from lib_pg.hosts.webui.notices import collecting
+from lib_pg.hosts.webui.notices import Notices, collecting
 from lib_pg.page.checkpoint_picker import choices as checkpoints
+from lib_pg.page.page_warning import warn_on_page
 from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Settings, SettingsError
 
 ATTRIBUTE = "pg_overrides"
@@ -47,6 +48,12 @@ def with_overrides(settings: Mapping[str, Any], overrides: Mapping[str, Any]) ->
     if overrides and "enabled" not in overrides and overrides.get("mode") != "CFG":
         merged["enabled"] = True
     return merged
+
+
+def settings_of_axes(labels: Sequence[str]) -> list[str]:
+    """Return the names of the settings that axes with these labels set; other axes are left out."""
+    by_label = {_label(control): name for name, control in CONTROLS.items()}
+    return [by_label[label] for label in labels if label in by_label]
 
 
 def register(module: Any) -> None:
@@ -84,12 +91,16 @@ def axes(axis_option: Callable[..., Any]) -> list[Any]:
 
 def _axis(axis_option: Callable[..., Any], name: str, control: Control) -> Any:
     return axis_option(
-        f"[PG] {control.label}",
+        _label(control),
         float if control.kind == "number" else str,
         _apply(name),
         confirm=_confirm(name, control),
         choices=_choices(name, control),
     )
+
+
+def _label(control: Control) -> str:
+    return f"[PG] {control.label}"
 
 
 def _apply(name: str) -> Callable[[Any, Any, Any], None]:
@@ -99,21 +110,31 @@ def _apply(name: str) -> Callable[[Any, Any, Any], None]:
     return apply
 
 
-def _confirm(name: str, control: Control) -> Callable[[Any, Sequence[Any]], None]:
-    def confirm(p: Any, values: Sequence[Any]) -> None:
-        for value in values:
-            try:
-                # The other end of the interval is open here: each axis is checked by itself.
-                Settings.from_dict({name: _setting(name, value)})
-            except SettingsError as error:
-                raise SettingsError(f"[PG] {control.label}: {error}") from None
-            if name == "base_checkpoint" and value != NO_CHECKPOINT and find_checkpoint(value) is None:
-                known = ", ".join(checkpoints()[:_LISTED])
-                raise SettingsError(
-                    f"[PG] {control.label}: {value!r} is none of the host's; choose from {known}"
-                )
+def _confirm(name: str, control: Control) -> Callable[[Any, list[Any]], None]:
+    def confirm(p: Any, values: list[Any]) -> None:
+        """Leave the grid without cells where a value is wrong: for an error the host prints a traceback."""
+        try:
+            for value in values:
+                _check(name, value)
+        except SettingsError as error:
+            _tell(p, f"no grid is made, [PG] {control.label} cannot be used. {error}")
+            values.clear()
 
     return confirm
+
+
+def _check(name: str, value: Any) -> None:
+    # The other end of the interval is open here: each axis is checked by itself.
+    Settings.from_dict({name: _setting(name, value)})
+    if name == "base_checkpoint" and value != NO_CHECKPOINT and find_checkpoint(value) is None:
+        known = ", ".join(checkpoints()[:_LISTED])
+        raise SettingsError(f"{name}: {value!r} is none of the host's; choose from {known}")
+
+
+def _tell(p: Any, message: str) -> None:
+    notices = Notices(p, warn_on_page)
+    notices.warn(message)
+    notices.answer(p)
 
 
 def _choices(name: str, control: Control) -> Callable[[], list[str]] | None:

@@ -17,11 +17,13 @@ class Components:
         tab: `txt2img`, `img2img` or any other word; it begins every elem_id.
         controls: one for each control of the settings, in their order: what `Script.ui` returns.
         line: the HTML that says what will happen.
+        pasted: the HTML that says why pasted parameters were not used.
     """
 
     tab: str
     controls: tuple[Any, ...]
     line: Any
+    pasted: Any
 
     def __getitem__(self, name: str) -> Any:
         """Return the component of a control by its name in the settings."""

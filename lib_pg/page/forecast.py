@@ -3,115 +3,158 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lib_pg.guidance import weak_ratio_at
-from lib_pg.prompt import PromptNetwork, parse_networks
-from lib_pg.settings import NO_CHECKPOINT, Settings, SettingsError
+from lib_pg.guidance import is_inside, weak_ratio_at
+from lib_pg.page import sentences
+from lib_pg.page.prompt_networks import PromptNetworks, read_prompt
+from lib_pg.page.situation import HostFiles, Situation
+from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Settings, SettingsError
 
-if TYPE_CHECKING:  # these need torch, which is loaded when there is something to say of networks
+if TYPE_CHECKING:  # needs torch, which is loaded when there is something to say of networks
     from lib_pg.networks import Network
 
 _LISTED = 12
-_NAME_SHOWN = 60
-
-Metadata = Callable[[str], Mapping[str, str]]
-
-
-def no_metadata(name: str) -> Mapping[str, str]:
-    """Return nothing known of any network; the default for `forecast`."""
-    return {}
+# Stands for any number of steps where it is not known.
+_MANY = 1000
+_DIGITS = 4
 
 
-def forecast(
-    values: Sequence[Any],
-    prompt: str,
-    cfg_scale: float | None,
-    metadata: Metadata = no_metadata,
-    is_listed: Callable[[str], bool] = lambda checkpoint: True,
-) -> list[str]:
-    """Say what these values of the controls will do with this prompt, in sentences.
+def forecast(values: Sequence[Any], situation: Situation, files: HostFiles | None = None) -> list[str]:
+    """Say what these values of the controls will do to the coming picture, in sentences.
 
     Args:
         values: one for each control, in the order of the settings.
-        prompt: as the user typed it.
-        cfg_scale: the host's; None where it is not known.
-        metadata: the text pairs in the header of a network's file, by the name of the network.
-        is_listed: whether the host has a checkpoint of that name.
+        situation: what else the page says of the picture.
+        files: what the host has on its disk.
     """
     try:
         settings = Settings.from_list(list(values))
     except SettingsError as error:
-        return [f"Will not run: {error}"]
-    reason = _why_not(settings, cfg_scale)
-    if reason:
-        return [reason]
-    wanted = parse_networks(prompt)
-    sentences = [network.problem for network in wanted if network.problem][:_LISTED]
-    if settings.base_checkpoint != NO_CHECKPOINT and not is_listed(settings.base_checkpoint):
-        sentences.append(_not_listed(settings.base_checkpoint))
-        settings = replace(settings, base_checkpoint=NO_CHECKPOINT)
-    return [*_networks(settings, wanted, metadata), *sentences]
+        return [f"Will not run: {error}."]
+    said = []
+    if situation.axes:
+        said = [sentences.set_by_axes([CONTROLS[name].label for name in situation.axes])]
+        settings = _within_grid(settings, situation.axes)
+    if reason := _why_not(settings, situation):
+        return [*said, reason]
+    return [*said, *_Forecast(settings, situation, files or HostFiles()).said()]
 
 
-def forecast_html(*arguments: Any) -> str:
-    """Return what `forecast` says of the same arguments as safe HTML."""
-    return as_html(forecast(*arguments))
+def forecast_html(values: Sequence[Any], situation: Situation, files: HostFiles) -> str:
+    """Return what `forecast` says as safe HTML."""
+    return as_html(forecast(values, situation, files))
 
 
-def as_html(sentences: Sequence[str]) -> str:
+def as_html(said: Sequence[str]) -> str:
     """Return sentences as one safe block of HTML that screen readers announce when it changes."""
-    body = "<br>".join(html.escape(sentence) for sentence in sentences)
+    body = "<br>".join(html.escape(sentence) for sentence in said)
     return f'<div class="pg-note" role="status" aria-live="polite">{body}</div>'
 
 
-def _why_not(settings: Settings, cfg_scale: float | None) -> str:
+def _within_grid(settings: Settings, axes: Sequence[str]) -> Settings:
+    """Return the settings as they are in a cell that guides."""
+    mode = "PG" if "mode" in axes and settings.mode == "CFG" else settings.mode
+    return replace(settings, enabled=True, mode=mode)
+
+
+def _why_not(settings: Settings, situation: Situation) -> str:
     if not settings.enabled:
-        return "Off: pictures are made as if the extension were not there."
+        return sentences.OFF
     if settings.mode == "CFG":
-        return "Mode CFG: the host's own guidance, nothing changes. Choose PG or AG to guide."
-    if cfg_scale is not None and cfg_scale == 1:
-        return "Nothing will happen: at CFG scale 1 there is no guidance. Raise the CFG scale."
-    if settings.start == settings.end:
-        return "Nothing will happen: Start equals End. Lower Start or raise End."
+        return sentences.MODE_CFG
+    if situation.cfg_scale == 1:
+        return sentences.SCALE_1
+    if not _guided_steps(settings, situation.steps):
+        return sentences.no_step(settings, situation.steps)
     return ""
 
 
-def _networks(settings: Settings, wanted: Sequence[PromptNetwork], metadata: Metadata) -> list[str]:
-    from lib_pg.networks import describe, plan
-
-    active = [_network(network, metadata) for network in wanted if network.name]
-    if settings.base_checkpoint != NO_CHECKPOINT:
-        active.insert(0, _fine_tune(settings.base_checkpoint))
-    decided = plan(settings, active)
-    if not decided.weakens:
-        return [_sentence(note) for note in decided.notes]
-    shown = slice(0, _LISTED)
-    first = describe(active[shown], decided.ratios(_ratio(settings, last=False))[shown])
-    sentences = [_sentence(first + _more(active))]
-    if _ratio(settings, last=True) != _ratio(settings, last=False):
-        last = describe(active[shown], decided.ratios(_ratio(settings, last=True))[shown])
-        sentences.append(_sentence(f"At the last step: {last}{_more(active)}"))
-    return [*sentences, *map(_sentence, decided.notes[:_LISTED])]
+def _guided_steps(settings: Settings, steps: int | None) -> range:
+    """Return which of the steps, or of many, are guided."""
+    count = steps or _MANY
+    inside = [step for step in range(count) if is_inside(step, count, settings.start, settings.end)]
+    return range(inside[0], inside[-1] + 1) if inside else range(0)
 
 
-def _ratio(settings: Settings, last: bool) -> float:
-    return weak_ratio_at(1 if last else 0, 2, settings.schedule, settings.weak_ratio, settings.weak_ratio_end)
+@dataclass(frozen=True)
+class _Forecast:
+    settings: Settings
+    situation: Situation
+    files: HostFiles
 
+    def said(self) -> list[str]:
+        settings, notes = self._usable()
+        first = read_prompt(self.situation.prompt, self.files)
+        body, guides = self._pass(settings, first, self.situation.steps)
+        if guides:
+            body += self._on_prompts(settings) + self._on_steps(settings)
+        return [*body, *self._on_second_pass(settings, first), *first.problems, *notes]
 
-def _network(wanted: PromptNetwork, metadata: Metadata) -> Network:
-    from lib_pg.deltas.base import ActiveNetwork
-    from lib_pg.networks import Network
+    def _usable(self) -> tuple[Settings, list[str]]:
+        """Return the settings without a base checkpoint that the host has not."""
+        base = self.settings.base_checkpoint
+        if base == NO_CHECKPOINT or self.files.has_checkpoint(base):
+            return self.settings, []
+        return replace(self.settings, base_checkpoint=NO_CHECKPOINT), [sentences.no_checkpoint(base)]
 
-    name = wanted.name if len(wanted.name) <= _NAME_SHOWN else wanted.name[:_NAME_SHOWN] + "..."
-    part = ActiveNetwork(name, {}, wanted.unet_strength, wanted.own.strength)
-    return Network(name, {"unet": part}, wanted.own.ratio, metadata(wanted.name))
+    def _pass(self, settings: Settings, prompt: PromptNetworks, steps: int | None) -> tuple[list[str], bool]:
+        """Say what becomes of each network in a pass of so many steps, and whether anything does."""
+        from lib_pg.networks import describe, plan
 
+        active = list(prompt.active)
+        if settings.base_checkpoint != NO_CHECKPOINT:
+            active.insert(0, _fine_tune(settings.base_checkpoint))
+        names = [network.name for network in active]
+        decided = plan(settings, active)
+        notes = [sentences.sentence(note, names) for note in decided.notes[:_LISTED]]
+        if not decided.weakens:
+            return [*notes[:-1], sentences.as_far_as_known(notes[-1])], False
 
-def _not_listed(base: str) -> str:
-    return f"Base checkpoint {base!r} is none of the host's and will not be used; choose one of its list."
+        def at(step: int) -> str:
+            first, last = settings.weak_ratio, settings.weak_ratio_end
+            omega = round(weak_ratio_at(step, steps or _MANY, settings.schedule, first, last), _DIGITS)
+            ratios = decided.ratios(omega)[:_LISTED]
+            more = f"; and {len(active) - _LISTED} more" if len(active) > _LISTED else ""
+            return sentences.sentence(describe(active[:_LISTED], ratios) + more, names)
+
+        guided = _guided_steps(settings, steps)
+        said = [at(guided[0])]
+        if at(guided[-1]) != said[0]:
+            said.append(f"At the last guided step: {at(guided[-1])}")
+        if self.situation.may_change:
+            said.append(sentences.MAY_CHANGE)
+        return [*said, *notes], True
+
+    def _on_prompts(self, settings: Settings) -> list[str]:
+        return sentences.on_prompts(settings, self.situation.prompt, self.situation.negative)
+
+    def _on_steps(self, settings: Settings) -> list[str]:
+        steps = _guided_steps(settings, self.situation.steps)
+        known = self.situation.steps
+        if len(steps) == (known or _MANY):
+            return []
+        return [sentences.interval(settings, steps if known else None, known, self.situation.prompt)]
+
+    def _on_second_pass(self, settings: Settings, first: PromptNetworks) -> list[str]:
+        second = self.situation.second_pass
+        if second is None:
+            return []
+        if settings.hires == "Off":
+            return [sentences.SECOND_OFF]
+        if (second.cfg_scale or self.situation.cfg_scale) == 1:
+            return [sentences.SECOND_SCALE_1]
+        own = read_prompt(second.prompt, self.files)
+        if settings.hires == "Own":
+            settings = replace(settings, weak_ratio=settings.hires_weak_ratio)
+        elif own.same_as(first):
+            return [sentences.SECOND_SAME]
+        body, _ = self._pass(settings, own, None)
+        return [f"Hires pass: {text}" for text in body] + [
+            f"Hires pass: {problem}" for problem in own.problems if problem not in first.problems
+        ]
 
 
 def _fine_tune(base: str) -> Network:
@@ -120,11 +163,3 @@ def _fine_tune(base: str) -> Network:
 
     name = "the checkpoint"
     return Network(name, {"unet": ActiveNetwork(name, {})}, base=base)
-
-
-def _more(active: Sequence[Network]) -> str:
-    return f"; and {len(active) - _LISTED} more" if len(active) > _LISTED else ""
-
-
-def _sentence(text: str) -> str:
-    return f"{text}." if not text.endswith(".") else text

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from lib_pg.hosts.webui.checkpoints import find_checkpoint
+from lib_pg.hosts.webui.network_files import NetworkFiles, is_forge, kinds_not_loaded, similar_network
 from lib_pg.page.components import Components, debounced, on_page_load, quiet
 from lib_pg.page.forecast import forecast_html
-from lib_pg.page.host_networks import network_metadata
+from lib_pg.page.host_page import HostPage
+from lib_pg.page.situation import HostFiles
 
 
 class LiveLine:
@@ -21,18 +23,13 @@ class LiveLine:
 
     def __init__(self, tab: str) -> None:
         self._tab = tab
-        self._prompt: Any = None
-        self._cfg_scale: Any = None
+        self._page = HostPage(tab)
         self._components: Components | None = None
+        self._files = NetworkFiles()
 
     def after_component(self, component: Any, elem_id: str | None) -> None:
         """Take note of a component: call it from `Script.after_component` for every one."""
-        if elem_id == f"{self._tab}_prompt":
-            self._prompt = component
-        elif elem_id == f"{self._tab}_cfg_scale":
-            self._cfg_scale = component
-        else:
-            return
+        self._page.note(component, elem_id)
         self._connect()
 
     def built(self, components: Components) -> None:
@@ -41,20 +38,27 @@ class LiveLine:
         self._connect()
 
     def _connect(self) -> None:
-        components = self._components
-        if components is None or self._prompt is None or self._cfg_scale is None:
+        components, page = self._components, self._page
+        if components is None or not page.is_whole:
             return
-        inputs = [self._prompt, self._cfg_scale, *components.controls]
-        self._components = self._prompt = self._cfg_scale = None  # the host builds ui() again for its API
-        on_page_load(_line, inputs, [components.line])
+        self._components, self._page = None, HostPage(self._tab)  # the host builds ui() again for its API
+        inputs = [*page.components, *components.controls]
+
+        def line(*values: Any) -> str:
+            count = len(page.components)
+            return forecast_html(values[count:], page.situation(values[:count]), self._host_files())
+
+        on_page_load(line, inputs, [components.line])
         arguments = quiet(debounced(f"line_{self._tab}", len(inputs)))
         for source in inputs:
-            source.change(_line, inputs=inputs, outputs=[components.line], **arguments)
+            source.change(line, inputs=inputs, outputs=[components.line], **arguments)
 
-
-def _line(prompt: str, cfg_scale: float, *values: Any) -> str:
-    return forecast_html(values, prompt, cfg_scale, network_metadata, _is_listed)
-
-
-def _is_listed(checkpoint: str) -> bool:
-    return find_checkpoint(checkpoint) is not None
+    def _host_files(self) -> HostFiles:
+        return HostFiles(
+            find=self._files.find,
+            similar=similar_network,
+            family=self._files.family_of_checkpoint,
+            left_out=kinds_not_loaded(),
+            all_or_none=is_forge(),
+            has_checkpoint=lambda title: find_checkpoint(title) is not None,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lib_pg.page.components import elem_id, is_gradio_3, on_page_load, quiet
+from lib_pg.page.components import elem_id, on_page_load, quiet
 from lib_pg.page.host_networks import known_networks, refresh_networks
 from lib_pg.settings import CONTROLS, Settings, SettingsError
 
@@ -24,7 +24,6 @@ def build_networks(tab: str, value: str) -> Any:
             _choices(names),
             value=names,
             multiselect=True,
-            allow_custom_value=not is_gradio_3(),  # which refuses it for lists
             label=control.label,
             info="Those to weaken; with none chosen, all but accelerators.",
             interactive=True,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lib_pg import TITLE
 from lib_pg.infotext import from_infotext
+from lib_pg.page.forecast import as_html
+from lib_pg.page.page_warning import warn_on_page
 from lib_pg.settings import CONTROLS, SettingsError
 
 if TYPE_CHECKING:
@@ -30,24 +32,42 @@ class Restore:
     def __call__(self, params: Mapping[str, Any]) -> Any:
         """Return the value, or None to leave the control as it is; never raises.
 
-        An image that was made without the extension, or whose parameters are not usable, switches it off.
+        An image that was made without the extension switches it off; so do parameters that are not usable,
+        which `Complaint` says.
         """
         try:
             settings = from_infotext(params)
-        except SettingsError as error:
+        except SettingsError:
             settings = None
-            if self.name == "enabled":  # once for all the controls
-                print(f"[{TITLE}] switched off by the pasted parameters, {error}")
         if self.name == "enabled":
             return settings is not None
         return None if settings is None else getattr(settings, self.name)
 
 
+@dataclass(frozen=True)
+class Complaint:
+    """Says on the page and on the console why pasted parameters are not used."""
+
+    def __call__(self, params: Mapping[str, Any]) -> str:
+        """Return HTML, empty where all is well; never raises."""
+        try:
+            from_infotext(params)
+        except SettingsError as error:
+            message = f"The pasted parameters cannot be used, so the extension is off. {error}."
+            print(f"[{TITLE}] {message}")
+            warn_on_page(f"{TITLE}: {message}")
+            return as_html([message])
+        return ""
+
+
 def infotext_fields(components: Components) -> list[tuple[Any, Any]]:
     """Return pairs of a component and what reads its value, as the host's `Script.infotext_fields`."""
-    return [(component, Restore(name)) for name, component in zip(CONTROLS, components.controls, strict=True)]
+    pairs = [
+        (component, Restore(name)) for name, component in zip(CONTROLS, components.controls, strict=True)
+    ]
+    return [*pairs, (components.pasted, Complaint())]
 
 
 def paste_field_names() -> list[Any]:
     """Return what the host's `Script.paste_field_names` needs for its 'Send to' buttons."""
-    return [Restore(name) for name in CONTROLS]
+    return [*(Restore(name) for name in CONTROLS), Complaint()]

@@ -92,6 +92,7 @@ def _tab(tab: str, presets: Path, prompt_first: bool) -> None:
     live.built(accordion.build(tab, presets, defaults, hires=tab == "txt2img"))
     if not prompt_first:
         host_parts()
+    note(gr.Gallery(elem_id=f"{tab}_gallery", visible=False))  # the hosts build it last
 
 
 def main() -> None:

@@ -11,8 +11,26 @@ from typing import Any
 
 import pytest
 
-from lib_pg.page.axes import axes, cell_of, overrides_of, register, register_axes, with_overrides
-from lib_pg.settings import CONTROLS, DEFAULTS, SettingsError
+from lib_pg.page.axes import (
+    axes,
+    cell_of,
+    overrides_of,
+    register,
+    register_axes,
+    settings_of_axes,
+    with_overrides,
+)
+from lib_pg.settings import CONTROLS, DEFAULTS
+
+
+class Processing(SimpleNamespace):
+    """Our stand-in for the host's `p`, as far as users are told by it."""
+
+    def __init__(self) -> None:
+        super().__init__(comments=[], extra_generation_params={})
+
+    def comment(self, text: str) -> None:
+        self.comments.append(text)
 
 
 @dataclass
@@ -51,8 +69,15 @@ def test_the_order_is_the_published_one() -> None:
 )
 def test_good_values_pass(label: str, texts: list[str]) -> None:
     option = OPTIONS[f"[PG] {label}"]
+    values = [option.type(text) for text in texts]
     assert option.confirm
-    option.confirm(SimpleNamespace(), [option.type(text) for text in texts])
+    option.confirm(Processing(), values)
+    assert values == [option.type(text) for text in texts]
+
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", SimpleNamespace(Warning=lambda message: None))
 
 
 @pytest.mark.parametrize(
@@ -67,13 +92,27 @@ def test_good_values_pass(label: str, texts: list[str]) -> None:
         ("Base checkpoint", "other", ["none of the host's"]),
     ],
 )
-def test_bad_values_stop_the_grid_with_name_value_and_range(label: str, text: str, words: list[str]) -> None:
-    option = OPTIONS[f"[PG] {label}"]
+def test_bad_values_leave_no_cell_and_are_named_with_their_range(
+    label: str, text: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error would do, too, but for that the hosts print a traceback."""
+    option, p = OPTIONS[f"[PG] {label}"], Processing()
+    values = [option.type(text), *good(label, option)]
     assert option.confirm
-    with pytest.raises(SettingsError) as caught:
-        option.confirm(SimpleNamespace(), [option.type(text)])
-    for word in [f"[PG] {label}", *words]:
-        assert word in str(caught.value)
+    option.confirm(p, values)
+    assert values == []
+    (told,) = p.comments
+    for word in ["no grid is made", f"[PG] {label}", *words]:
+        assert word in told
+    assert told in f"Personalization Guidance: {capsys.readouterr().out}".replace(
+        "[Personalization Guidance] ", ""
+    )
+    assert list(p.extra_generation_params) == ["Personalization Guidance"]  # for callers of the API
+
+
+def good(label: str, option: Option) -> list[Any]:
+    texts = {"Enabled": "True", "Mode": "PG", "Networks": "a", "Base checkpoint": "None"}
+    return [option.type(texts.get(label, "0.5"))]
 
 
 @pytest.mark.parametrize("name", [name for name, control in CONTROLS.items() if control.kind == "choice"])
@@ -185,3 +224,8 @@ def test_a_host_without_it_is_told(
     monkeypatch.setitem(sys.modules, "modules", host)
     register_axes()
     assert "no X/Y/Z plot" in capsys.readouterr().out
+
+
+def test_labels_say_which_settings_axes_set() -> None:
+    assert settings_of_axes(list(OPTIONS)) == list(CONTROLS)
+    assert settings_of_axes(["Seed", "[PG] End", "[PG] Later"]) == ["end"]

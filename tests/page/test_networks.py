@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from lib_pg.hosts.webui.network_files import NetworkFiles
 from lib_pg.page.components import debounced, elem_id
-from lib_pg.page.host_networks import known_networks, network_metadata, refresh_networks
+from lib_pg.page.host_networks import known_networks, refresh_networks
 from lib_pg.page.network_picker import to_names, to_text
 from lib_pg.settings import Settings
 
@@ -47,13 +48,6 @@ def test_refresh_lets_the_host_look_again(monkeypatch: pytest.MonkeyPatch) -> No
     assert known_networks() == ["new"]
 
 
-def test_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {"dog": SimpleNamespace(metadata={"ss_output_name": "dog", "number": 3}), "bare": None}
-    host_with(monkeypatch, available_networks=known)
-    assert network_metadata("dog") == {"ss_output_name": "dog"}
-    assert network_metadata("bare") == network_metadata("missing") == {}
-
-
 @pytest.mark.parametrize("attributes", [{}, {"available_networks": 3, "list_available_networks": 3}])
 def test_another_module_of_that_name(monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Any]) -> None:
     host_with(monkeypatch, **attributes)
@@ -64,7 +58,7 @@ def test_another_module_of_that_name(monkeypatch: pytest.MonkeyPatch, attributes
 def test_a_host_without_the_extension(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "networks", raising=False)
     refresh_networks()
-    assert known_networks() == [] and network_metadata("dog") == {}
+    assert known_networks() == [] and NetworkFiles().find("dog") is None
 
 
 def test_elem_ids_and_scripts_differ_by_tab() -> None:

@@ -42,6 +42,16 @@ def listed_checkpoints() -> list[str]:
     return sorted((str(info.name) for info in _infos()), key=str.casefold)
 
 
+def current_checkpoint() -> Path | None:
+    """Return the file of the checkpoint that makes the next picture; None where that cannot be told."""
+    data = getattr(_module(), "model_data", None)
+    chosen = getattr(data, "forge_loading_parameters", None) or {}  # Forge loads it with the next picture
+    info = chosen.get("checkpoint_info") or getattr(
+        getattr(data, "sd_model", None), "sd_checkpoint_info", None
+    )
+    return None if info is None else Path(info.filename)
+
+
 def refresh_checkpoints() -> None:
     """Make the host look at its folders again."""
     if (module := _module()) is not None:
