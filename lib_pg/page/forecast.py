@@ -91,6 +91,7 @@ class _Forecast:
         body, guides = self._pass(settings, first, self.situation.steps)
         if guides:
             body += self._on_prompts(settings) + self._on_steps(settings)
+            body += [sentences.REFINER] if self.situation.refiner else []
         return [*body, *self._on_second_pass(settings, first), *first.problems, *notes]
 
     def _usable(self) -> tuple[Settings, list[str]]:

@@ -13,6 +13,7 @@ MODE_CFG = "Mode CFG: the host's own guidance, nothing changes. Choose PG or AG 
 SCALE_1 = "Nothing will happen: at CFG scale 1 there is no guidance. Raise the CFG scale."
 MAY_CHANGE = "This is as far as this prompt says: what is filled in later may hold other networks."
 NONE_LOADED = "The host then loads none of the prompt's networks."
+REFINER = "The refiner draws the last steps; networks are weakened there if the host loads them into it."
 SECOND_OFF = "Hires pass: plain CFG."
 SECOND_SAME = "Hires pass: the same."
 SECOND_SCALE_1 = "Hires pass: at CFG scale 1 there is no guidance."

@@ -96,6 +96,19 @@ class Accordion:
         """Choose from a list that opens."""
         self._listed(name).filter(has_text=option).click()
 
+    def choose_script(self, title: str) -> None:
+        """Choose one of the host's scripts."""
+        self.page.locator("#script_list input").click()
+        self.page.locator("ul.options li").filter(has_text=title).click()
+
+    def picked(self, name: str) -> list[str]:
+        """Return what a list of several has chosen."""
+        return [text.strip() for text in self.part(name).locator(".token").all_inner_texts()]
+
+    def chosen(self, name: str) -> str:
+        """Return what a list of one has chosen."""
+        return self.part(name).locator("input").input_value()
+
     def options(self, name: str) -> list[str]:
         """Return what a list offers."""
         options = self._listed(name)
@@ -123,6 +136,18 @@ class Accordion:
 
     def expect_shown(self, name: str, shown: bool) -> None:
         expect(self.part(name)).to_be_visible(visible=shown)
+
+    def expect_chosen(self, name: str, value: str) -> None:
+        expect(self.part(name).locator("input")).to_have_value(value)
+
+    def expect_enabled(self, name: str, enabled: bool) -> None:
+        for option in self.part(name).get_by_role("radio").all():
+            expect(option).to_be_enabled(enabled=enabled)
+
+    def expect_section(self, label: str) -> None:
+        """Expect the header of the closed section to be just this, but for its arrow."""
+        header = self.part("advanced").locator(".label-wrap > span").first
+        expect(header).to_have_text(label)
 
     def expect_number(self, name: str, value: float) -> None:
         expect(self.number(name)).to_have_value(f"{value:g}")

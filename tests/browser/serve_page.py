@@ -84,6 +84,9 @@ def _tab(tab: str, presets: Path, prompt_first: bool) -> None:
     def host_parts() -> None:
         note(gr.Textbox(label="Prompt", lines=3, elem_id=f"{tab}_prompt"))
         note(gr.Textbox(label="Negative prompt", elem_id=f"{tab}_neg_prompt"))
+        note(gr.Slider(1, 150, 8, step=1, label="Sampling steps", elem_id=f"{tab}_steps"))
+        if tab == "txt2img":
+            note(gr.Checkbox(label="Hires. fix", elem_id="txt2img_hr-checkbox"))
         note(gr.Slider(1.0, 30.0, 7.0, step=0.5, label="CFG Scale", elem_id=f"{tab}_cfg_scale"))
 
     if prompt_first:
@@ -92,6 +95,12 @@ def _tab(tab: str, presets: Path, prompt_first: bool) -> None:
     live.built(accordion.build(tab, presets, defaults, hires=tab == "txt2img"))
     if not prompt_first:
         host_parts()
+    if tab == "txt2img":
+        note(gr.Dropdown(["None", "X/Y/Z plot"], value="None", type="index", elem_id="script_list"))
+        axes = ["Nothing", "[PG] Weak ratio"]
+        for axis, value in zip("xyz", ("[PG] Weak ratio", "Nothing", "Nothing"), strict=True):
+            plot_id = f"script_txt2img_xyz_plot_{axis}_type"
+            note(gr.Dropdown(axes, value=value, type="index", elem_id=plot_id))
     note(gr.Gallery(elem_id=f"{tab}_gallery", visible=False))  # the hosts build it last
 
 

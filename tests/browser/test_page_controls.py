@@ -71,8 +71,76 @@ def test_the_line_follows_prompt_tick_and_controls(open_page: Callable[..., Acco
     accordion.set_prompt("<lora:fast:1> <lora:detail:1:pg=7>")
     accordion.expect_line("fast looks like an accelerator and is not weakened")
     accordion.expect_line("pg=7 is not a number from 0 to 1, so the settings decide")
+    accordion.set_prompt("<lora:nobody:1> <lora:Detail:1>")
+    accordion.expect_line("The host knows no network 'Detail'; did you mean detail?")
     accordion.choose("mode", "CFG")
     accordion.expect_line("nothing changes")
+
+
+def test_the_line_follows_the_hosts_own_controls(open_page: Callable[..., Accordion]) -> None:
+    accordion = open_page()
+    accordion.unfold()
+    accordion.tick()
+    accordion.set_prompt("<lora:sks_dog:1>")
+    accordion.expect_line("sks_dog 1 -> 0.7 in the weak branch")
+    accordion.page.locator("#txt2img_neg_prompt textarea").fill("blurry")
+    accordion.expect_line("The negative prompt is not read. Choose Weak prompt: Negative to have it read.")
+    accordion.choose("weak_prompt", "Negative")
+    accordion.expect_line("The weak branch reads the negative prompt.")
+    accordion.set_number("end", 0.5)
+    accordion.expect_line("Guided in steps 1 to 4 of 8; the others are plain CFG.")
+    accordion.page.locator("#txt2img_hr-checkbox input").check()
+    accordion.expect_line("Hires pass: the same.")
+
+
+def test_a_grid_that_switches_it_on_is_not_called_off(open_page: Callable[..., Accordion]) -> None:
+    accordion = open_page()
+    accordion.unfold()
+    accordion.set_prompt("<lora:sks_dog:1>")
+    accordion.choose_script("X/Y/Z plot")
+    accordion.expect_line("The X/Y/Z plot sets Weak ratio and switches guidance on.")
+    accordion.expect_line("sks_dog 1 -> 0.7 in the weak branch")
+
+
+def test_ag_reads_the_prompt_so_the_weak_prompt_cannot_be_chosen(open_page: Callable[..., Accordion]) -> None:
+    accordion = open_page()
+    accordion.unfold()
+    accordion.tick()
+    accordion.set_prompt("<lora:sks_dog:1>")
+    for mode, enabled in (("AG", False), ("PG", True)):
+        accordion.choose("mode", mode)
+        accordion.expect_enabled("weak_prompt", enabled)
+    accordion.choose("mode", "AG")
+    accordion.expect_line("neither the negative prompt nor Weak prompt counts")
+
+
+@pytest.mark.parametrize("name", ["weak_ratio", "end"])
+def test_a_number_that_is_cleared_stays_what_it_was(open_page: Callable[..., Accordion], name: str) -> None:
+    accordion = open_page()
+    accordion.unfold()
+    accordion.tick()
+    accordion.set_prompt("<lora:sks_dog:1>")
+    accordion.set_number(name, 0.4)
+    accordion.settle()
+    field = accordion.number(name)
+    field.fill("")
+    field.blur()
+    accordion.expect_number(name, 0.4)
+    accordion.settle()
+    accordion.expect_line("-> 0.4 in" if name == "weak_ratio" else "Guided in steps 1 to 4 of 8")
+
+
+def test_a_closed_section_counts_what_is_set_inside(open_page: Callable[..., Accordion]) -> None:
+    accordion = open_page()
+    accordion.unfold()
+    accordion.expect_section("Schedule, networks, hires")
+    accordion.choose("schedule", "Linear")
+    accordion.expect_section("Schedule, networks, hires (1 set)")
+    accordion.set_number("weak_ratio_end", 0.2)
+    accordion.set_number("start", 0.1)
+    accordion.expect_section("Schedule, networks, hires (3 set)")
+    accordion.choose("schedule", "Constant")  # its end does not count now
+    accordion.expect_section("Schedule, networks, hires (1 set)")
 
 
 def test_a_picked_network_is_the_only_one_to_be_weakened(open_page: Callable[..., Accordion]) -> None:
@@ -84,6 +152,35 @@ def test_a_picked_network_is_the_only_one_to_be_weakened(open_page: Callable[...
     assert accordion.options("networks_picker") == ["detail", "fast", "sks_dog"]
     accordion.pick("networks_picker", "sks_dog")
     accordion.expect_line("sks_dog 1 -> 0.7 in the weak branch; detail 1 unchanged")
+
+
+@pytest.mark.parametrize(("typed", "match"), [("det", "detail"), ("sks", "sks_dog"), ("DOG", "sks_dog")])
+def test_typing_and_enter_choose_the_match(
+    open_page: Callable[..., Accordion], typed: str, match: str
+) -> None:
+    accordion = open_page()
+    accordion.unfold()
+    accordion.tick()
+    accordion.set_prompt("<lora:sks_dog:1><lora:detail:1>")
+    field = accordion.part("networks_picker").locator("input")
+    field.click()
+    field.press_sequentially(typed)
+    field.press("Enter")
+    other = "detail" if match == "sks_dog" else "sks_dog"
+    accordion.expect_line(f"{match} 1 -> 0.7 in the weak branch")
+    accordion.expect_line(f"{other} 1 unchanged")
+    assert accordion.picked("networks_picker") == [match]
+
+
+def test_a_name_that_no_network_has_is_not_picked(open_page: Callable[..., Accordion]) -> None:
+    accordion = open_page()
+    accordion.unfold()
+    field = accordion.part("networks_picker").locator("input")
+    field.click()
+    field.press_sequentially("nobody")
+    field.press("Enter")
+    accordion.settle()
+    assert accordion.picked("networks_picker") == []
 
 
 def test_a_preset_is_saved_loaded_and_deleted(open_page: Callable[..., Accordion], server: Server) -> None:
@@ -101,6 +198,17 @@ def test_a_preset_is_saved_loaded_and_deleted(open_page: Callable[..., Accordion
     kept = json.loads(file.read_text("utf-8"))["my dog"]
     assert (kept["weak_ratio"], kept["schedule"]) == (0.25, "Cosine")
     assert accordion.options("preset") == [*BUILT_IN, "my dog"]
+    assert accordion.chosen("preset") == "my dog"
+
+    accordion.set_number("weak_ratio", 0.3)
+    accordion.expect_chosen("preset", "")  # these are no longer its values
+    accordion.settle()
+    accordion.part("preset_save").click()
+    accordion.expect_message("There is a preset my dog already. Press Save again to replace its values.")
+    assert json.loads(file.read_text("utf-8"))["my dog"]["weak_ratio"] == 0.25
+    accordion.part("preset_save").click()
+    accordion.expect_message("Saved as my dog.")
+    assert json.loads(file.read_text("utf-8"))["my dog"]["weak_ratio"] == 0.3
 
     accordion.pick("preset", "Balanced")
     accordion.expect_number("weak_ratio", 0.7)
@@ -110,9 +218,14 @@ def test_a_preset_is_saved_loaded_and_deleted(open_page: Callable[..., Accordion
     accordion.expect_message("'Balanced' is built in and stays")
 
     accordion.pick("preset", "my dog")
-    accordion.expect_number("weak_ratio", 0.25)
-    accordion.expect_line("sks_dog 1 -> 0.25 in the weak branch")
+    accordion.expect_number("weak_ratio", 0.3)
+    accordion.expect_line("sks_dog 1 -> 0.3 in the weak branch")
     accordion.expect_shown("weak_ratio_end", True)
+    accordion.settle()
+    accordion.expect_chosen("preset", "my dog")
+    accordion.part("preset_delete").click()
+    accordion.expect_message("Press Delete again to delete my dog.")
+    assert "my dog" in json.loads(file.read_text("utf-8"))
     accordion.part("preset_delete").click()
     accordion.expect_message("Deleted my dog.")
     assert json.loads(file.read_text("utf-8")) == {}
