@@ -65,11 +65,17 @@ def _why_not(settings: Settings, situation: Situation) -> str:
         return sentences.OFF
     if settings.mode == "CFG":
         return sentences.MODE_CFG
-    if situation.cfg_scale == 1:
+    if situation.cfg_scale == 1 and not _second_is_guided(settings, situation):
         return sentences.SCALE_1
     if not _guided_steps(settings, situation.steps):
         return sentences.no_step(settings, situation.steps)
     return ""
+
+
+def _second_is_guided(settings: Settings, situation: Situation) -> bool:
+    """Whether hires fix has a CFG scale of its own, which the first pass's says nothing of."""
+    second = situation.second_pass
+    return second is not None and settings.hires != "Off" and second.cfg_scale not in (None, 1)
 
 
 def _guided_steps(settings: Settings, steps: int | None) -> range:
@@ -88,7 +94,10 @@ class _Forecast:
     def said(self) -> list[str]:
         settings, notes = self._usable()
         first = read_prompt(self.situation.prompt, self.files)
-        body, guides = self._pass(settings, first, self.situation.steps)
+        if self.situation.cfg_scale == 1:
+            body, guides = [sentences.FIRST_SCALE_1], False
+        else:
+            body, guides = self._pass(settings, first, self.situation.steps)
         if guides:
             body += self._on_prompts(settings) + self._on_steps(settings)
             body += [sentences.REFINER] if self.situation.refiner else []
@@ -150,7 +159,7 @@ class _Forecast:
         own = read_prompt(second.prompt, self.files)
         if settings.hires == "Own":
             settings = replace(settings, weak_ratio=settings.hires_weak_ratio)
-        elif own.same_as(first):
+        elif own.same_as(first) and self.situation.cfg_scale != 1:
             return [sentences.SECOND_SAME]
         body, _ = self._pass(settings, own, None)
         return [f"Hires pass: {text}" for text in body] + [

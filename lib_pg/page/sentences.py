@@ -16,6 +16,7 @@ NONE_LOADED = "The host then loads none of the prompt's networks."
 REFINER = "The refiner draws the last steps; networks are weakened there if the host loads them into it."
 SECOND_OFF = "Hires pass: plain CFG."
 SECOND_SAME = "Hires pass: the same."
+FIRST_SCALE_1 = "First pass: at CFG scale 1 there is no guidance."
 SECOND_SCALE_1 = "Hires pass: at CFG scale 1 there is no guidance."
 
 _AND = re.compile(r"\bAND\b")
@@ -86,7 +87,7 @@ def interval(settings: Settings, guided: range | None, steps: int | None, prompt
         when = f"Guided in steps {guided[0] + 1} to {guided[-1] + 1} of {steps}"
     if settings.outside == "CFG" or _AND.search(prompt):
         return f"{when}; the others are plain CFG."
-    return f"{when}; the others have no negative side at all, at half the cost."
+    return f"{when}; the others draw the prompt alone, unguided, at half the cost."
 
 
 def on_prompts(settings: Settings, prompt: str, negative: str) -> list[str]:

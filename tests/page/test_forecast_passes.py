@@ -41,7 +41,7 @@ def test_a_schedule_begins_where_guidance_does() -> None:
         ({"start": 0.25, "end": 0.5}, "Guided from 25% to 50% of the steps; the others are plain CFG."),
         (
             {"end": 0.5, "steps": 10, "outside": "None"},
-            "Guided in steps 1 to 5 of 10; the others have no negative side at all, at half the cost.",
+            "Guided in steps 1 to 5 of 10; the others draw the prompt alone, unguided, at half the cost.",
         ),
         (
             {"end": 0.5, "steps": 10, "outside": "None", "prompt": f"a {DOG} AND b"},
@@ -84,6 +84,10 @@ def test_an_interval_without_a_step_is_said_to_do_nothing() -> None:
                 "Hires pass: xl is made for SDXL, the checkpoint is SD 1.x: it does not fit.",
             ],
         ),
+        (
+            {"cfg_scale": 1, "second_pass": SecondPass(DOG, 7.0)},
+            ["Hires pass: dog 1 -> 0.7 in the weak branch."],
+        ),
         ({"second_pass": SecondPass(DOG, 1.0)}, ["Hires pass: at CFG scale 1 there is no guidance."]),
         (
             {"prompt": "a cat", "second_pass": SecondPass(DOG)},
@@ -94,6 +98,32 @@ def test_an_interval_without_a_step_is_said_to_do_nothing() -> None:
 def test_the_hires_pass_is_named_apart(given: dict[str, Any], sentences_of_it: list[str]) -> None:
     line = sentences(FILES, **{"second_pass": SecondPass(DOG), **given})
     assert [text for text in line if text.startswith("Hires")] == sentences_of_it
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (
+            {"second_pass": SecondPass(DOG, 7.0)},
+            [
+                "First pass: at CFG scale 1 there is no guidance.",
+                "Hires pass: dog 1 -> 0.7 in the weak branch.",
+            ],
+        ),
+        (
+            {"second_pass": SecondPass(DOG, 7.0), "hires": "Off"},
+            ["Nothing will happen: at CFG scale 1 there is no guidance. Raise the CFG scale."],
+        ),
+        (
+            {"second_pass": SecondPass(DOG)},
+            ["Nothing will happen: at CFG scale 1 there is no guidance. Raise the CFG scale."],
+        ),
+    ],
+)
+def test_a_second_pass_with_a_scale_of_its_own_is_guided_where_the_first_is_not(
+    given: dict[str, Any], line: list[str]
+) -> None:
+    assert sentences(cfg_scale=1, negative="blurry", **given) == line
 
 
 def test_a_refiner_is_spoken_of_where_something_is_guided() -> None:
