@@ -25,7 +25,7 @@ class BaseCheckpoint:
         changed, equal: number of layers that it has moved, and that it has not.
         own: returns a layer's parameters in the loaded checkpoint.
         error: share of the differences that was lost with cutting them to a low rank, in the Euclidean norm.
-        kept: weak weights, from one guided run to the next; they are freed with this object.
+        kept: weak weights, from one guided run to the next.
     """
 
     network: Network
@@ -48,6 +48,12 @@ class BaseCheckpoint:
                     **{name: _less(own[name], c) for name, c in delta.contribution(own, 1.0).items()},
                 }
         return None
+
+    def free(self) -> None:
+        """Let go of all weights: an ended pass of a host may hold this object for a long time."""
+        for weights in self.kept.values():
+            weights.free()
+        self.kept.clear()
 
     def describe(self) -> str:
         """Say how many layers differ from the base, and how exactly the differences are kept."""

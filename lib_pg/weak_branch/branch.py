@@ -229,7 +229,7 @@ def _kept(
     if kept is None or not any(isinstance(delta, FineTune) for _, delta in deltas):
         return WeakWeights(module, deltas, pristine)
     earlier = kept[module].taken_over(deltas, pristine) if module in kept else None
-    kept[module] = earlier or WeakWeights(module, deltas, pristine)
+    kept[module] = earlier or WeakWeights(module, deltas, pristine, outlive=True)
     return kept[module]
 
 

@@ -36,6 +36,7 @@ class SplitLayer(GuidanceForward):
     def detach(self) -> None:
         if vars(self._module).get("forward") is self:
             restore_forward(self._module)
+        self._weights.end_run()
 
     @property
     def nbytes(self) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lib_pg.deltas.base import ActiveNetwork, Additive, Delta, Parameters
 from lib_pg.deltas.merge import contributions, originals_of, weak_contributions
+from lib_pg.deltas.pieces import pieces
 
 # Returns a layer's parameters without any network, by name; None where they are not known.
 Pristine = Callable[[nn.Module], "Parameters | None"]
@@ -28,6 +29,7 @@ class WeakWeights:
     Args:
         deltas: the layer's networks, each with its place in the branch.
         pristine: finds the layer's weights without networks.
+        outlive: whether they are kept for the next run.
     """
 
     def __init__(
@@ -35,10 +37,12 @@ class WeakWeights:
         module: nn.Module,
         deltas: Sequence[tuple[int, Delta]],
         pristine: Pristine = originals_of,
+        outlive: bool = False,
     ) -> None:
         self._module = module
         self._deltas = tuple(deltas)
         self._pristine = pristine
+        self._outlive = outlive
         self._made_for: object = None
         self._made: dict[str, nn.Parameter | None] = {}
 
@@ -49,6 +53,14 @@ class WeakWeights:
             return None
         self._deltas, self._pristine = tuple(deltas), pristine
         return self
+
+    def end_run(self) -> None:
+        if not self._outlive:
+            self.free()
+
+    def free(self) -> None:
+        """Let go of what has been made: whoever still holds this object holds no weights."""
+        self._made_for, self._made = None, {}
 
     @property
     def nbytes(self) -> int:
@@ -85,12 +97,12 @@ class WeakWeights:
         strengths = [(network.strength, network.weak_strength) for _, network in pairs]
         key = (own, strengths, like.device, like.dtype, like.data_ptr())
         if key != self._made_for:
-            made = self._make(pairs, own)
+            made = self._make(pairs, own, like)
             self._made = {name: _parameter(value, like) for name, value in made.items()}
             self._made_for = key
         return self._made
 
-    def _make(self, pairs: Sequence[Pair], own: Sequence[float]) -> dict[str, Tensor | None]:
+    def _make(self, pairs: Sequence[Pair], own: Sequence[float], like: Tensor) -> dict[str, Tensor | None]:
         pristine = self._pristine(self._module)
         # Read afterwards: a host that merges at a layer's first call may do so when it is asked.
         live = {name: find(self._module, name) for name in (*names_of(self._module), *(pristine or ()))}
@@ -99,7 +111,7 @@ class WeakWeights:
         follow = all(network.weak_strength is None for _, network in pairs)
         if follow and len(set(own)) == 1 and all(_is_float(live.get(name)) for name in pristine):
             return {
-                name: _between(value, live.get(name), own[0])
+                name: _between(value, live.get(name), own[0], like)
                 for name, value in pristine.items()
                 if value is not live.get(name)  # the layer's own: nothing has changed it
             }
@@ -153,16 +165,22 @@ def swapped(module: nn.Module, parameters: Mapping[str, nn.Parameter | None]) ->
             table[last] = value
 
 
-def _between(pristine: Tensor | None, live: Tensor | None, omega: float) -> Tensor | None:
-    """Return W_pre + omega (W_ft - W_pre); what one of them does not have is zero there."""
-    known = live if pristine is None else pristine
+def _between(pristine: Tensor | None, live: Tensor | None, omega: float, like: Tensor) -> Tensor:
+    """Return W_pre + omega (W_ft - W_pre) in the type of `like`; what one of them does not have is zero."""
+    known = pristine if live is None else live
     assert known is not None
-    where = known.device if live is None else live.device
-    below = torch.zeros_like(known) if pristine is None else pristine
-    above = torch.zeros_like(known) if live is None else live
-    low, high = below.to(where, torch.float32), above.to(where, torch.float32)
-    # Into the copy, where there is one: memory that is new costs as much as the sum.
-    return torch.lerp(low, high, omega) if low is below else low.lerp_(high, omega)
+    low = torch.zeros_like(known) if pristine is None else pristine
+    high = torch.zeros_like(known) if live is None else live
+    found = torch.empty_like(known, dtype=like.dtype, device=like.device)
+    # On a CPU new memory for copies of all costs more than the arithmetic on them.
+    cut = pieces if found.device.type == "cpu" else lambda tensor: iter((tensor,))
+    for part, *ends in zip(cut(found), cut(low), cut(high), strict=True):
+        a, b = (end.to(like.device, torch.float32) for end in ends)
+        if part.dtype == torch.float32:
+            torch.lerp(a, b, omega, out=part)
+        else:
+            part.copy_(torch.lerp(a, b, omega))  # rounded once
+    return found
 
 
 def _sum(parameters: Parameters, added: Iterator[dict[str, Tensor]]) -> dict[str, Tensor | None]:

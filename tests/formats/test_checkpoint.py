@@ -52,6 +52,19 @@ def test_open_clip_s_names(tmp_path: Path, projection: bool) -> None:
     assert all(torch.equal(base[name], value) for name, value in start.named_parameters())
 
 
+def test_one_moved_value_is_found_at_any_place(tmp_path: Path) -> None:
+    start = nn.Sequential(nn.Linear(700, 800), nn.Linear(700, 800))
+    tensors = {f"model.diffusion_model.{name}": value.detach() for name, value in start.named_parameters()}
+    save_file(tensors, tmp_path / "base.safetensors")
+    with torch.no_grad():
+        start[0].weight[-1, -1] += 1
+    model = Model("unet", "unet", start, "model.diffusion_model.")
+    found = difference(open_checkpoint(tmp_path / "base.safetensors"), "U-Net", model, parameters_of)
+    assert found is not None
+    assert found.deltas.keys() == {start[0]}
+    assert found.equal == 1
+
+
 def test_a_host_s_wrappers_are_looked_through(tmp_path: Path) -> None:
     """WebUIs put one around the words' embedding, for textual inversion."""
     pipeline = sd_pipeline()

@@ -105,6 +105,10 @@ class Host:
         """Return the names of the networks that a prompt can name."""
         return [network["name"] for network in self.call("/sdapi/v1/loras")]
 
+    def samplers(self) -> list[str]:
+        """Return the names of the host's samplers."""
+        return [sampler["name"] for sampler in self.call("/sdapi/v1/samplers")]
+
     def scripts(self) -> list[str]:
         """Return the titles of the scripts of txt2img, in lower case as the host has them."""
         return [script["name"] for script in self._scripts()]

@@ -90,6 +90,25 @@ def test_hires_and_a_second_omega(host: Host) -> None:
     assert distance(ours.picture, picture(host, TUNED, "", 0.3, **more).picture) > FAR
 
 
+@pytest.mark.parametrize("what", ["hires", "refiner", "another checkpoint", "off"])
+def test_whatever_comes_between_leaves_the_hosts_weights(host: Host, what: str) -> None:
+    if PROBE.lower() not in host.scripts():
+        pytest.skip("copy tests/live/probe into the host's extensions folder and restart the host")
+    plain = picture(host, TUNED).picture
+    before = host.state()
+    if what == "hires":
+        answer = picture(host, TUNED, omega=0.4, enable_hr=True, hr_scale=1.5, hr_upscaler="Latent")
+    elif what == "refiner":
+        answer = picture(host, TUNED, omega=0.4, refiner_checkpoint=BASE, refiner_switch_at=0.5)
+        assert any("refiner is not weakened" in line for line in answer.told)
+    else:
+        answer = picture(host, TUNED, omega=0.4)
+        picture(host, BASE if what == "another checkpoint" else TUNED)
+    assert answer.guidance()["PG base checkpoint"] == BASE
+    assert np.array_equal(picture(host, TUNED).picture, plain)
+    assert host.state() == before and before["ours"] == 0
+
+
 def test_what_is_none_of_the_hosts_is_said(host: Host) -> None:
     answer = picture(host, TUNED, omega=0.4, args={"base_checkpoint": "../../etc/passwd"})
     assert any("is none of the host's" in line for line in answer.told)

@@ -200,6 +200,19 @@ def test_two_kinds_on_one_layer_keep_their_own_omegas(
     assert relative_error(output[2:], full(x)[2:]) < 1e-5
 
 
+def test_a_branch_keeps_no_weights_behind_its_run(tmp_path: Path) -> None:
+    made = example("LoHa-0", tmp_path)
+    layer = copy.deepcopy(made.layer)
+    network = network_of(made, layer)
+    branch = split_of([network], "split")
+    with merged([network]), branch:
+        branch.set_rows([0], 2)
+        branch.set_ratios(0.4)
+        layer(input_of(layer, 2))
+        assert branch.nbytes >= layer.weight.nbytes
+    assert branch.nbytes == 0
+
+
 @cases
 def test_a_strength_of_its_own_in_the_weak_branch(tmp_path: Path, case: str) -> None:
     """Also of a network that the strong branch does not have."""

@@ -77,5 +77,7 @@ def base_of(model: Any, key: Any, own: Own, compare: Callable[[Own], BaseCheckpo
 
 def forget_base(model: Any) -> None:
     """Free the weak weights of a model."""
-    if hasattr(model, _ATTRIBUTE):
+    kept: KeptBase | None = getattr(model, _ATTRIBUTE, None)
+    if kept is not None:
+        kept.base.free()
         delattr(model, _ATTRIBUTE)

@@ -164,6 +164,19 @@ def test_nothing_is_read_again_while_the_networks_on_top_stay_as_they_are(
     assert not torch.equal(other[0], first[0])
 
 
+@pytest.mark.parametrize("title", ["None", "other"])
+def test_what_is_no_longer_used_holds_no_weights(tmp_path: Path, base: dict[str, Tensor], title: str) -> None:
+    """An ended pass is part of a circle, and may stay in memory for a long time."""
+    save_file({name: value + 0.2 for name, value in base.items()}, tmp_path / "other.safetensors")
+    with host([]) as model:
+        listed(tmp_path)
+        generate(model)
+        kept = list(kept_base(model).kept.values())
+        assert sum(weights.nbytes for weights in kept)
+        guided(model, ON | {"base_checkpoint": title}, **OPTIONS)
+    assert sum(weights.nbytes for weights in kept) == 0
+
+
 def test_two_tabs_may_have_two_bases(tmp_path: Path, base: dict[str, Tensor]) -> None:
     """A base that was chosen elsewhere in between is not taken for this one."""
     save_file({name: value + 0.2 for name, value in base.items()}, tmp_path / "other.safetensors")

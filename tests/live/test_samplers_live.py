@@ -1,0 +1,43 @@
+"""Every sampler that a running host lists, against brute force; `conftest.py` says how to run it.
+
+Some make two evaluations a step, some choose their steps themselves, and each counts them in its own way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.live.conftest import URL
+from tests.live.host import Host, Pixels, distance
+
+BRUTE_FORCE = "Brute force weak pass"
+OMEGA = 0.4
+NEAR = 0.01  # of 255, in full precision
+FAR = 0.05  # what the weak branch changes at least
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    metafunc.parametrize("sampler", Host(URL).samplers() if URL else ["none, for no host is named"])
+
+
+@pytest.fixture(autouse=True)
+def brute_force(host: Host) -> None:
+    if BRUTE_FORCE.lower() not in host.scripts():
+        pytest.skip("copy tests/live/brute_force, or brute_force_forge, into the host's extensions folder")
+
+
+def test_a_sampler_s_pictures_are_those_of_brute_force(
+    host: Host, prompt: str, plain: Pixels, sampler: str
+) -> None:
+    ours = host.txt2img(prompt, args={"enabled": True, "weak_ratio": OMEGA}, sampler_name=sampler)
+    options = {"batch_cond_uncond": False}
+    brute = host.txt2img(prompt, always_on={BRUTE_FORCE: [OMEGA]}, options=options, sampler_name=sampler)
+    strong = host.txt2img(prompt, args={"enabled": True, "weak_ratio": 1}, sampler_name=sampler)
+    found, effect = distance(ours.picture, brute.picture), distance(ours.picture, strong.picture)
+    print(f"{sampler}: {found:.4f} from brute force, where the weak branch changes {effect:.2f}")
+    assert ours.guidance() == {"PG mode": "PG", "PG weak ratio": str(OMEGA)}
+    assert ours.told == []
+    assert found < NEAR
+    assert effect > FAR
+    assert np.array_equal(host.txt2img(prompt).picture, plain)
