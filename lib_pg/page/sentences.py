@@ -60,7 +60,7 @@ def set_by_axes(labels: Sequence[str]) -> str:
     what = " and ".join(labels)
     if "Enabled" in labels or "Mode" in labels:
         return f"The X/Y/Z plot sets {what}, so some cells may be plain CFG. Where it guides:"
-    return f"The X/Y/Z plot sets {what} and switches guidance on. With the values below:"
+    return f"The X/Y/Z plot sets {what} and switches guidance on. With the values here:"
 
 
 def no_step(settings: Settings, steps: int | None) -> str:

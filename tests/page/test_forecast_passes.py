@@ -142,7 +142,7 @@ def test_what_is_filled_in_later_is_said_to_be_unknown() -> None:
     [
         (
             {"enabled": False, "axes": ("weak_ratio",)},
-            "The X/Y/Z plot sets Weak ratio and switches guidance on. With the values below:",
+            "The X/Y/Z plot sets Weak ratio and switches guidance on. With the values here:",
         ),
         (
             {"enabled": False, "axes": ("mode", "end"), "mode": "CFG"},
