@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from lib_pg.accelerators import Sampling
 from lib_pg.guidance import is_inside, weak_ratio_at
 from lib_pg.page import sentences
 from lib_pg.page.prompt_networks import PromptNetworks, read_prompt
@@ -67,8 +68,8 @@ def _why_not(settings: Settings, situation: Situation) -> str:
         return sentences.MODE_CFG
     if situation.cfg_scale == 1 and not _second_is_guided(settings, situation):
         return sentences.SCALE_1
-    if not _guided_steps(settings, situation.steps):
-        return sentences.no_step(settings, situation.steps)
+    if not _guided_steps(settings, _known_steps(situation)):
+        return sentences.no_step(settings, _known_steps(situation))
     return ""
 
 
@@ -76,6 +77,10 @@ def _second_is_guided(settings: Settings, situation: Situation) -> bool:
     """Whether hires fix has a CFG scale of its own, which the first pass's says nothing of."""
     second = situation.second_pass
     return second is not None and settings.hires != "Off" and second.cfg_scale not in (None, 1)
+
+
+def _known_steps(situation: Situation) -> int | None:
+    return situation.steps if situation.runs_all_steps else None
 
 
 def _guided_steps(settings: Settings, steps: int | None) -> range:
@@ -97,7 +102,8 @@ class _Forecast:
         if self.situation.cfg_scale == 1:
             body, guides = [sentences.FIRST_SCALE_1], False
         else:
-            body, guides = self._pass(settings, first, self.situation.steps)
+            sampling = _sampling(self.situation.steps, self.situation.cfg_scale)
+            body, guides = self._pass(settings, first, _known_steps(self.situation), sampling)
         if guides:
             body += self._on_prompts(settings) + self._on_steps(settings)
             body += [sentences.REFINER] if self.situation.refiner else []
@@ -110,7 +116,9 @@ class _Forecast:
             return self.settings, []
         return replace(self.settings, base_checkpoint=NO_CHECKPOINT), [sentences.no_checkpoint(base)]
 
-    def _pass(self, settings: Settings, prompt: PromptNetworks, steps: int | None) -> tuple[list[str], bool]:
+    def _pass(
+        self, settings: Settings, prompt: PromptNetworks, steps: int | None, sampling: Sampling | None
+    ) -> tuple[list[str], bool]:
         """Say what becomes of each network in a pass of so many steps, and whether anything does."""
         from lib_pg.networks import describe, plan
 
@@ -118,10 +126,10 @@ class _Forecast:
         if settings.base_checkpoint != NO_CHECKPOINT:
             active.insert(0, _fine_tune(settings.base_checkpoint))
         names = [network.name for network in active]
-        decided = plan(settings, active)
-        notes = [sentences.sentence(note, names) for note in decided.notes[:_LISTED]]
+        decided = plan(settings, active, sampling)
+        notes = [sentences.sentence(note, names) for note in (*decided.notes, *decided.remarks)[:_LISTED]]
         if not decided.weakens:
-            return [*notes[:-1], sentences.as_far_as_known(notes[-1])], False
+            return [sentences.as_far_as_known(notes[0], names), *notes[1:]], False
 
         def at(step: int) -> str:
             first, last = settings.weak_ratio, settings.weak_ratio_end
@@ -142,8 +150,8 @@ class _Forecast:
         return sentences.on_prompts(settings, self.situation.prompt, self.situation.negative)
 
     def _on_steps(self, settings: Settings) -> list[str]:
-        steps = _guided_steps(settings, self.situation.steps)
-        known = self.situation.steps
+        known = _known_steps(self.situation)
+        steps = _guided_steps(settings, known)
         if len(steps) == (known or _MANY):
             return []
         return [sentences.interval(settings, steps if known else None, known, self.situation.prompt)]
@@ -159,12 +167,17 @@ class _Forecast:
         own = read_prompt(second.prompt, self.files)
         if settings.hires == "Own":
             settings = replace(settings, weak_ratio=settings.hires_weak_ratio)
-        elif own.same_as(first) and self.situation.cfg_scale != 1:
+        elif own.same_as(first) and self.situation.cfg_scale != 1 and not second.steps:
             return [sentences.SECOND_SAME]
-        body, _ = self._pass(settings, own, None)
+        steps, scale = second.steps or self.situation.steps, second.cfg_scale or self.situation.cfg_scale
+        body, _ = self._pass(settings, own, None, _sampling(steps, scale))
         return [f"Hires pass: {text}" for text in body] + [
             f"Hires pass: {problem}" for problem in own.problems if problem not in first.problems
         ]
+
+
+def _sampling(steps: int | None, cfg_scale: float | None) -> Sampling | None:
+    return Sampling(int(steps), float(cfg_scale)) if steps and cfg_scale is not None else None
 
 
 def _fine_tune(base: str) -> Network:

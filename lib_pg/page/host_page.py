@@ -29,18 +29,20 @@ class HostPage:
             f"{tab}_neg_prompt": "negative",
             f"{tab}_styles": "styles",
             f"{tab}_cfg_scale": "cfg_scale",
+            f"{tab}_steps": "steps",
             f"{tab}_enable-checkbox": "refiner",
             f"{tab}_checkpoint": "refiner_checkpoint",
             f"{tab}_switch_at": "switch_at",
             "script_list": "script",
             **{f"script_{tab}_xyz_plot_{axis}_type": f"{axis}_axis" for axis in "xyz"},
         }
-        if tab == "txt2img":  # the steps of img2img depend on its denoising strength
+        self._runs_all_steps = tab == "txt2img"  # those of img2img depend on its denoising strength
+        if tab == "txt2img":
             self._by_elem_id |= {
-                "txt2img_steps": "steps",
                 "txt2img_hr-checkbox": "hires",
                 "hires_prompt": "hires_prompt",
                 "txt2img_hr_cfg": "hires_cfg_scale",
+                "txt2img_hires_steps": "hires_steps",
             }
         self._last = f"{tab}_gallery"  # the hosts build it behind all others
         self._found: dict[str, Any] = {}
@@ -75,6 +77,7 @@ class HostPage:
             negative=negative_as_read(given.get("negative") or "", styles),
             cfg_scale=None if _SCALE_AXIS in axes else given.get("cfg_scale"),
             steps=None if _STEPS_AXIS in axes else given.get("steps"),
+            runs_all_steps=self._runs_all_steps,
             second_pass=second,
             refiner=self._refines(given),
             axes=tuple(settings_of_axes(axes)),
@@ -85,7 +88,11 @@ class HostPage:
         if not given.get("hires"):
             return None
         own = given.get("hires_prompt") or ""
-        return SecondPass(prompt_as_read(own, styles) if own else prompt, given.get("hires_cfg_scale"))
+        return SecondPass(
+            prompt_as_read(own, styles) if own else prompt,
+            given.get("hires_cfg_scale"),
+            given.get("hires_steps") or None,  # 0 means as many as in the first
+        )
 
     def _refines(self, given: Mapping[str, Any]) -> bool:
         chosen = given.get("refiner_checkpoint")

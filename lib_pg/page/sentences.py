@@ -29,15 +29,16 @@ def sentence(text: str, names: Sequence[str] = ()) -> str:
     return whole if begins_with_name else whole[:1].upper() + whole[1:]
 
 
-def as_far_as_known(note: str) -> str:
+def as_far_as_known(note: str, names: Sequence[str]) -> str:
     """Return a note on networks that are not there: extensions may still add some when it runs."""
-    return f"As far as this prompt says: {note[:1].lower()}{note[1:]}"
+    begins_with_name = note.startswith(tuple(filter(None, names)))
+    return f"As far as this prompt says: {note if begins_with_name else note[:1].lower() + note[1:]}"
 
 
 def missing(name: str, similar: str) -> str:
     """Say that the host has no network of a name."""
-    meant = f"did you mean {similar}? Case matters." if similar else "check its name, or refresh the list."
-    return f"The host knows no network {name!r}; {meant}"
+    correct = f"did you mean {similar}? Case matters." if similar else "correct the name or refresh the list."
+    return f"The host knows no network {name!r}; {correct}"
 
 
 def wrong_family(name: str, made_for: str, family: str) -> str:

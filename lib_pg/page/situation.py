@@ -15,10 +15,12 @@ class SecondPass:
     Attributes:
         prompt: as the host will read it.
         cfg_scale: its own; None where it has the first pass's or that is not known.
+        steps: its own; None where it has the first pass's or that is not known.
     """
 
     prompt: str
     cfg_scale: float | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Situation:
         prompt: as the host will read it, styles applied.
         negative: likewise the negative prompt.
         cfg_scale: the host's; None where it is not known.
-        steps: how many sampling steps there will be; None where that is not known.
+        steps: how many sampling steps are asked for; None where that is not known.
+        runs_all_steps: whether these are the steps that there will be; img2img runs a part of them.
         second_pass: that of hires fix; None where there is none.
         refiner: whether another checkpoint takes over.
         axes: the names of those settings that the axes of a grid set, cell by cell.
@@ -40,6 +43,7 @@ class Situation:
     negative: str = ""
     cfg_scale: float | None = None
     steps: int | None = None
+    runs_all_steps: bool = True
     second_pass: SecondPass | None = None
     refiner: bool = False
     axes: tuple[str, ...] = ()

@@ -69,7 +69,7 @@ def test_the_line_follows_prompt_tick_and_controls(open_page: Callable[..., Acco
     accordion.set_number("weak_ratio", 0.25)
     accordion.expect_line("sks_dog 1 -> 0.25 in the weak branch")
     accordion.set_prompt("<lora:fast:1> <lora:detail:1:pg=7>")
-    accordion.expect_line("fast looks like an accelerator and is not weakened")
+    accordion.expect_line("fast is an accelerator by its name or file and is not weakened")
     accordion.expect_line("pg=7 is not a number from 0 to 1, so the settings decide")
     accordion.set_prompt("<lora:nobody:1> <lora:Detail:1>")
     accordion.expect_line("The host knows no network 'Detail'; did you mean detail?")

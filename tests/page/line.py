@@ -23,7 +23,17 @@ FILES = HostFiles(
     family=lambda: "SD 1.x",
     left_out=frozenset({"OFT"}),
 )
-SITUATION = {"prompt", "negative", "cfg_scale", "steps", "second_pass", "refiner", "axes", "may_change"}
+SITUATION = {
+    "prompt",
+    "negative",
+    "cfg_scale",
+    "steps",
+    "second_pass",
+    "refiner",
+    "axes",
+    "may_change",
+    "runs_all_steps",
+}
 
 
 def sentences(files: HostFiles | None = None, **given: Any) -> list[str]:

@@ -30,14 +30,23 @@ def test_networks_with_their_strengths() -> None:
         ({"prompt": "a cat"}, "As far as this prompt says: no network to weaken"),
         ({"prompt": "a cat", "mode": "AG"}, "As far as this prompt says: no network to weaken"),
         ({"prompt": "<lora:dog:1:pg=1>"}, "no network to weaken"),
-        ({"networks": "cat"}, "Network 'cat' is to be weakened but is not active"),
+        (
+            {"networks": "cat"},
+            "As far as this prompt says: network 'cat' is to be weakened but is not active",
+        ),
         ({"prompt": "<lora:dog:1:pg=3>"}, "pg=3 is not a number from 0 to 1"),
         (
             {"base_checkpoint": "v1-5"},
             "the checkpoint -> 0.7 of what it adds to v1-5 in the weak branch; dog 1",
         ),
         ({"base_checkpoint": "v1-5", "prompt": "a cat"}, "the checkpoint -> 0.7 of what it adds to v1-5"),
-        ({"prompt": "<lora:lcm-lora:1> <lora:dog:1>"}, "accelerator"),
+        ({"prompt": "<lora:lcm-lora:1> <lora:dog:1>"}, "lcm-lora is an accelerator by its name or file"),
+        ({"prompt": "<lora:lcm-lora:1> <lora:dog:1>", "steps": 4}, "and is not weakened, as 4 steps"),
+        ({"prompt": "<lora:lcm-lora:1> <lora:dog:1>", "steps": 30}, "need none, so it is weakened, too"),
+        (
+            {"prompt": "<lora:lcm-lora:1> <lora:dog:1>", "steps": 30, "runs_all_steps": False},
+            "need none, so it is weakened, too",
+        ),
     ],
 )
 def test_what_is_said(given: dict[str, Any], words: str) -> None:
@@ -79,7 +88,7 @@ def test_a_negative_prompt_that_is_read_or_empty_is_not_spoken_of(given: dict[st
             "<lora:cat:1> <lora:dog:1>",
             [
                 "dog 1 -> 0.7 in the weak branch.",
-                "The host knows no network 'cat'; check its name, or refresh the list.",
+                "The host knows no network 'cat'; correct the name or refresh the list.",
             ],
         ),
         (
@@ -114,7 +123,7 @@ def test_where_one_is_missing_some_hosts_load_none() -> None:
     line = sentences(files, prompt="<lora:cat:1> <lora:dog:1>")
     assert line[0].startswith("As far as this prompt says: no network to weaken")
     assert line[1:] == [
-        "The host knows no network 'cat'; check its name, or refresh the list.",
+        "The host knows no network 'cat'; correct the name or refresh the list.",
         "The host then loads none of the prompt's networks.",
     ]
 

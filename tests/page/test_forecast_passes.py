@@ -38,6 +38,10 @@ def test_a_schedule_begins_where_guidance_does() -> None:
     [
         ({"start": 0.25, "end": 0.5, "steps": 8}, "Guided in steps 3 to 4 of 8; the others are plain CFG."),
         ({"end": 0.1, "steps": 10}, "Guided in step 1 of 10; the others are plain CFG."),
+        (
+            {"start": 0.25, "end": 0.5, "steps": 8, "runs_all_steps": False},
+            "Guided from 25% to 50% of the steps; the others are plain CFG.",
+        ),
         ({"start": 0.25, "end": 0.5}, "Guided from 25% to 50% of the steps; the others are plain CFG."),
         (
             {"end": 0.5, "steps": 10, "outside": "None"},

@@ -19,6 +19,7 @@ IDS = {
     "txt2img_cfg_scale": 7.0,
     "txt2img_hr-checkbox": False,
     "hires_prompt": "",
+    "txt2img_hires_steps": 0,
     "txt2img_hr_cfg": 5.0,
     "txt2img_enable-checkbox": False,
     "txt2img_checkpoint": "",
@@ -73,6 +74,10 @@ def test_a_page_at_first() -> None:
             {"txt2img_hr-checkbox": True, "hires_prompt": "a dog"},
             {"second_pass": SecondPass("a dog", 5.0)},
         ),
+        (
+            {"txt2img_hr-checkbox": True, "txt2img_hires_steps": 6},
+            {"second_pass": SecondPass("a cat", 5.0, 6)},
+        ),
         ({"hires_prompt": "a dog"}, {}),
         ({"txt2img_prompt": "a __cat__"}, {"prompt": "a __cat__", "may_change": True}),
         ({"txt2img_enable-checkbox": True, "txt2img_checkpoint": "xl"}, {"refiner": True}),
@@ -102,10 +107,10 @@ def test_what_is_on_the_page(changes: dict[str, Any], expected: dict[str, Any], 
     assert situation(changes, pairs) == Situation(**{**PLAIN.__dict__, **expected})
 
 
-def test_img2img_has_no_second_pass_and_its_steps_are_not_known() -> None:
+def test_img2img_has_no_second_pass_and_runs_a_part_of_its_steps() -> None:
     made = page(["img2img_prompt", "img2img_steps", "hires_prompt"], "img2img")
-    assert [component.elem_id for component in made.components] == ["img2img_prompt"]
-    assert made.situation(["a cat"]) == Situation(prompt="a cat")
+    assert [component.elem_id for component in made.components] == ["img2img_prompt", "img2img_steps"]
+    assert made.situation(["a cat", 20]) == Situation(prompt="a cat", steps=20, runs_all_steps=False)
 
 
 def test_a_page_is_not_whole_before_its_last_part() -> None:
