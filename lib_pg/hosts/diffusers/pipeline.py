@@ -24,9 +24,10 @@ from lib_pg.deltas.merge import merged, originals_of
 from lib_pg.formats import match, read_network
 from lib_pg.formats.errors import listed
 from lib_pg.hosts.base_checkpoint import BaseCheckpoint
-from lib_pg.hosts.diffusers.branches import PROMPT, Batch, Layout, layout_of
+from lib_pg.hosts.diffusers.branches import PERTURBED, PROMPT, Batch, Layout, layout_of
 from lib_pg.hosts.diffusers.compiled import uncompiled
 from lib_pg.hosts.diffusers.models import models_of, own_adapters
+from lib_pg.hosts.diffusers.perturbed import following_perturbed
 from lib_pg.hosts.diffusers.unet_hook import EncodedPrompt, UNetHook, is_of_unet
 from lib_pg.networks import Network
 from lib_pg.run import GuidedRun
@@ -131,6 +132,8 @@ def guided(
         hook = UNetHook(host, run)
         stack.callback(unet.register_forward_pre_hook(hook.before, with_kwargs=True).remove)
         stack.callback(unet.register_forward_hook(hook.after).remove)
+        if PERTURBED in (branches or ()) or hasattr(pipeline, "set_pag_applied_layers"):
+            stack.enter_context(following_perturbed(unet, hook, run))
         yield run
 
 

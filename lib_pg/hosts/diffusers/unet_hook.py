@@ -47,12 +47,17 @@ class HostOfUNet(Protocol):
 
 
 class UNetHook:
-    """The two hooks of one guided block."""
+    """The two hooks of one guided block.
+
+    Attributes:
+        batch: the rows of the call that runs now; None where none has weak rows.
+    """
 
     def __init__(self, host: HostOfUNet, run: GuidedRun[EncodedPrompt]) -> None:
         self._host = host
         self._run = run
         self._skipped: Batch | None = None
+        self.batch: Batch | None = None
 
     def before(
         self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -73,6 +78,7 @@ class UNetHook:
     def after(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Give skipped rows the prediction of the prompt's: the pipeline then combines to that."""
         self._run.leave_unet()
+        self.batch = None
         batch = self._skipped
         if batch is None:
             return None
@@ -89,7 +95,8 @@ class UNetHook:
         level = float(torch.as_tensor(inputs["timestep"]).flatten()[0])
         step, steps = self._host.step_at(level) if self._run.follows_steps else (0, 1)
         call = self._run.next_call(step, steps, batch.total)
-        self._run.enter_unet(batch.total)
+        if self._run.enter_unet(batch.total) and not call.skip_weak_rows:
+            self.batch = batch
         if call.skip_weak_rows:
             self._skipped = batch
             return _prompt_alone(inputs, batch) if batch.can_shrink else inputs
