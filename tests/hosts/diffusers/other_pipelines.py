@@ -106,7 +106,7 @@ def refiner(unet: UNet2DConditionModel) -> dict[str, Any]:
     """SDXL's refiner: the second text encoder alone, an aesthetic score in place of one size."""
     changes = {"cross_attention_dim": 16, "projection_class_embeddings_input_dim": 16 + 5 * 8}
     return {
-        "unet": UNet2DConditionModel.from_config({**unet.config, **changes}),
+        "unet": UNet2DConditionModel.from_config(unet.config, **changes),
         "text_encoder": None,
         "tokenizer": None,
         "requires_aesthetics_score": True,
@@ -117,7 +117,7 @@ def refiner(unet: UNet2DConditionModel) -> dict[str, Any]:
 def lcm(unet: UNet2DConditionModel) -> dict[str, Any]:
     """A model that knows CFG by heart."""
     return {
-        "unet": UNet2DConditionModel.from_config({**unet.config, "time_cond_proj_dim": 8}),
+        "unet": UNet2DConditionModel.from_config(unet.config, time_cond_proj_dim=8),
         "scheduler": LCMScheduler(),
     }
 
