@@ -195,8 +195,14 @@ def finite(label: str, tensor: Tensor) -> Tensor:
         tensor = tensor.float()
     elif tensor.dtype in FLOAT8.values():
         tensor = tensor.half()
-    # Both ends are NaN if any value is: ten times faster than isfinite on all of them, and without a mask.
-    ends = [end for piece in pieces(tensor) for end in torch.aminmax(piece.float())]
-    if not bool(torch.isfinite(torch.stack(ends)).all()):
+    if not all(bool(torch.isfinite(_ends(piece)).all()) for piece in pieces(tensor)):
         raise FactorError(f"its {label} holds values that are not finite (NaN or infinity)")
     return tensor
+
+
+def _ends(tensor: Tensor) -> Tensor:
+    """Return the least and the greatest value, both NaN if any is: ten times faster than asking each."""
+    try:
+        return torch.stack(torch.aminmax(tensor))
+    except RuntimeError:  # the first versions of torch 2 cannot in half precision on a CPU
+        return torch.stack(torch.aminmax(tensor.float()))
