@@ -17,7 +17,7 @@ from lib_pg.hosts.forge.patches import Patch, patches_of
 # Merges patches, as the host has them, into a weight (float32, left as it is) of a name.
 Merge: TypeAlias = "Callable[[Sequence[tuple[Any, ...]], Tensor, str], Tensor]"
 
-# Where reForge and Neo have a function that merges; the older ones have a method of the patcher.
+# Where reForge and the newest Neo have a function that merges; the older ones have a method of the patcher.
 _FUNCTIONS = ("ldm_patched.modules.lora", "comfy.lora")
 
 
@@ -113,16 +113,22 @@ class _Model:
 def _backup_of(patcher: Any) -> Mapping[str, Any]:
     """Return the original weights by name: Forge keeps them by model, its relatives by patcher.
 
-    The host has loaded this patcher, or an earlier clone of it: only the one that was loaded knows them.
+    The host has loaded this patcher, or an earlier clone of it: only the one that was loaded knows them. Some
+    have places for both, and one of them stays empty.
     """
-    if (loader := getattr(patcher, "lora_loader", None)) is not None:
-        return loader.backup  # type: ignore[no-any-return]
-    if getattr(patcher, "backup", None):
-        return patcher.backup  # type: ignore[no-any-return]
+    for keeper in (getattr(patcher, "lora_loader", None), patcher):
+        if found := getattr(keeper, "backup", None):
+            return found  # type: ignore[no-any-return]
     management = sys.modules.get("ldm_patched.modules.model_management")
     loaded = [item.model for item in getattr(management, "current_loaded_models", ())]
     real = [item for item in loaded if getattr(item, "model", None) is patcher.model]
     return getattr(real[0], "backup", {}) if real else {}
+
+
+def merges_at_calls(module: nn.Module) -> bool:
+    """Whether the host merges networks in every call of a layer, which is kept where there is more memory."""
+    functions = [getattr(module, f"{name}_function", None) or () for name in module._parameters]
+    return any(hasattr(function, "patches") for own in functions for function in own)
 
 
 def padded(weight: Tensor, shape: Sequence[int]) -> Tensor:

@@ -34,6 +34,11 @@ def active_networks(model: Any, own_ratios: Mapping[str, float]) -> tuple[list[N
             name = name_of(loaded[index])
             deltas, skipped = _deltas(patches, layers, merge_of(patcher))
             notes[index] += notes_on(name, skipped)
+            if not patches and component == "unet" and (bypass := _bypass(patcher)):
+                notes[index].append(
+                    f"{name} is added by the host's {bypass} model itself, where it cannot be weakened, so "
+                    "both branches have all of it; load the model in another format to weaken it"
+                )
             if deltas:
                 parts[index][component] = ActiveNetwork(name, deltas, float(patches[0].strength))
     networks = []
@@ -47,6 +52,14 @@ def active_networks(model: Any, own_ratios: Mapping[str, float]) -> tuple[list[N
         networks.append(Network(name, part, own_ratios.get(name), metadata_of(found), reason=reason))
     on_parts = [note for part, on_it in zip(parts, notes, strict=True) if part for note in on_it]
     return networks, list(dict.fromkeys(on_parts))
+
+
+def _bypass(patcher: Any) -> str:
+    """Return which quantised model applies networks by itself; empty where the weights have them."""
+    if getattr(getattr(patcher.model, "diffusion_model", None), "loras", None):
+        return "Nunchaku"
+    options = getattr(patcher, "model_options", {}).get("transformer_options", {})
+    return "Int8" if options.get("dynamic_loras") else ""
 
 
 def _deltas(
@@ -127,7 +140,9 @@ def _low_rank(patch: Patch, layer: nn.Module) -> LowRank | None:
     shape = layer_shape(layer)
     if kind != "lora" or shape is None or patch.is_dora or patch.weight_factor != 1.0:
         return None
-    up, down, alpha, core, *_ = (*weights, None)
+    up, down, alpha, core, *rest = (*weights, None)
+    if len(rest) > 1 and rest[1] is not None:  # the host makes the weight larger for it
+        return None
     if patch.offset is not None:
         shape = tuple(patch.offset[2] if axis == patch.offset[0] else size for axis, size in enumerate(shape))
     rank = down.shape[0]

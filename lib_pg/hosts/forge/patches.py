@@ -124,7 +124,7 @@ def patches_of(patcher: Any) -> Patches:
 
 def _add_by_file(
     found: Patches,
-    lora_patches: Mapping[tuple[Any, ...], Mapping[str, Iterable[Sequence[Any]]]],
+    lora_patches: Mapping[tuple[Any, ...], Mapping[Any, Iterable[Sequence[Any]]]],
     loaded: Sequence[Any],
 ) -> None:
     """Forge: {(file, strength, strength of the weight, online): {weight: [patch, ...]}}."""
@@ -134,15 +134,24 @@ def _add_by_file(
         if match is not None:  # the same file again has an entry of its own
             waiting.remove(match)
             found.own[index] += [
-                replace(Patch(key, *patch), online=_is_online(match[0]))
+                replace(_patch(key, patch), online=_is_online(match[0]))
                 for key, all_ in match[1].items()
                 for patch in all_
             ]
     for name, patches in waiting:
         for key, all_ in patches.items():
-            found.others.setdefault(key, []).extend(
-                replace(Patch(key, *patch), online=_is_online(name)) for patch in all_
-            )
+            for patch in all_:
+                read = replace(_patch(key, patch), online=_is_online(name))
+                found.others.setdefault(read.key, []).append(read)
+
+
+def _patch(key: Any, values: Sequence[Any]) -> Patch:
+    """Return a patch as a host has it; a part of a weight may be named with it: (name, offset, function)."""
+    if isinstance(key, str):
+        return Patch(key, *values)
+    name, offset, *function = key
+    read = Patch(name, *values)
+    return replace(read, offset=read.offset or offset, function=read.function or next(iter(function), None))
 
 
 def _is_online(name: tuple[Any, ...]) -> bool:
@@ -150,16 +159,20 @@ def _is_online(name: tuple[Any, ...]) -> bool:
 
 
 def _add_by_weight(
-    found: Patches, patches: Mapping[str, Sequence[Sequence[Any]]], loaded: Sequence[Any]
+    found: Patches, patches: Mapping[Any, Sequence[Sequence[Any]]], loaded: Sequence[Any]
 ) -> None:
-    """reForge and Classic: {weight: [patch, ...]}, whose tensors tell the file that they came from.
+    """The relatives: {weight: [patch, ...]}, whose tensors tell the file that they came from.
 
     Where none does, because the host has converted them, the order tells it, as far as every network has a
     patch of the weight. What cannot be told is left as it is.
     """
     if not patches:
         return
-    read = {key: [Patch(key, *patch) for patch in all_] for key, all_ in patches.items()}
+    read: dict[str, list[Patch]] = {}
+    for name, rows in patches.items():
+        for each in rows:
+            own = _patch(name, each)
+            read.setdefault(own.key, []).append(own)
     owners, mark = _owners(loaded)
     converted = not any(mark(t) in owners for all_ in read.values() for patch in all_ for t in patch.tensors)
     for key, all_ in read.items():
@@ -179,9 +192,9 @@ def _add_by_weight(
 
 def _owners(loaded: Sequence[Any]) -> tuple[dict[Any, list[int]], Callable[[Tensor], Any]]:
     """Return which networks each tensor of their files belongs to, by a mark, and what makes the mark."""
-    if not loaded:
+    read = getattr(lora_module(), "load_lora_state_dict", None)
+    if not loaded or read is None:
         return {}, id
-    read = lora_module().load_lora_state_dict
     files = {network.network_on_disk.filename for network in loaded}
     # The host's own cache holds the very tensors; where it is too small or there is none, they are others.
     kept = read.cache_info().maxsize if hasattr(read, "cache_info") else 0

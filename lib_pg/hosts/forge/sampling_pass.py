@@ -6,6 +6,7 @@ however the batch is split by free memory.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -13,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib_pg.deltas import Parameters
+from lib_pg.deltas import Additive, Parameters
 from lib_pg.formats.difference import Model
-from lib_pg.hosts.forge.merging import Originals
+from lib_pg.hosts.forge.merging import Originals, merges_at_calls
 from lib_pg.hosts.forge.networks import active_networks
 from lib_pg.hosts.webui.conditioning import in_rows, null_rows, tokens
 from lib_pg.hosts.webui.sampling_pass import WebuiPass
@@ -30,6 +31,12 @@ _TEXT_ENCODERS = (
     ("clip_g", "te2", "second text encoder"),
 )
 _MODIFIERS = "conditioning_modifiers"
+# Where the hosts manage their memory: Forge, the newest Neo, reForge and Classic.
+_MEMORY = ("backend.memory_management", "comfy.model_management", "ldm_patched.modules.model_management")
+_AT_CALLS = (
+    "the host has no room for all of the model and merges networks in every call of some layers, where only "
+    "LoRA can be weakened; give the model more memory (GPU Weights) or use fewer networks of other kinds"
+)
 
 
 class ForgePass(WebuiPass):
@@ -90,6 +97,14 @@ class ForgePass(WebuiPass):
             objects = self._model.forge_objects
             self._originals = Originals([objects.unet, objects.clip.patcher])
         return self._originals.of(module)
+
+    def pristine(self, module: nn.Module) -> Parameters | None:
+        if not merges_at_calls(module):
+            return super().pristine(module)
+        own = (part.deltas.get(module) for network in self._networks for part in network.parts.values())
+        if any(delta is not None and not isinstance(delta, Additive) for delta in own):
+            self._warn(_AT_CALLS)
+        return None  # a weak weight is merged into as well, which LoRA alone allows for
 
     def weak_rows(self, total: int) -> Sequence[int]:
         """Which rows they are is told with every call of the U-Net; here only whether there are any."""
@@ -191,11 +206,8 @@ def _are_equal(a: Tensor, b: Tensor) -> bool:
 
 def _load(patcher: Any) -> None:
     """Have the host put a text encoder where it runs, its networks merged, before weights of it are read."""
-    if find_spec("backend") is not None:
-        from backend.memory_management import load_model_gpu
-    else:
-        from ldm_patched.modules.model_management import load_model_gpu
-    load_model_gpu(patcher)
+    loads = (getattr(sys.modules.get(name), "load_model_gpu", None) for name in _MEMORY)
+    next(filter(None, loads))(patcher)
 
 
 def _sampling_prepare(patcher: Any, x: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
+from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def _change(value: Any, weight: Tensor, strength: float) -> Tensor:
 
 
 class NamedWeights:
-    """reForge's object of one patch."""
+    """reForge's and Neo's object of one patch."""
 
     def __init__(self, name: str, weights: tuple[Any, ...]) -> None:
         self.name, self.weights = name, weights
@@ -108,6 +109,39 @@ class Network:
 
 
 Used = Sequence[tuple[Network, list[Change]]]
+Kept = namedtuple("Kept", ["weight", "inplace_update"])
+
+# Where the hosts prepare their sampling, manage their memory and merge, and what the latter is called.
+_OLD = ("modules_forge.forge_sampler", "ldm_patched.modules.model_management", "ldm_patched.modules.lora")
+_SAMPLING = "backend.sampling.sampling_function"
+MODULES: dict[Kind, tuple[str, str, str, str]] = {
+    "Forge": (_SAMPLING, "backend.memory_management", "backend.patcher.lora", "merge_lora_to_weight"),
+    "reForge": (*_OLD, "calculate_weight"),
+    "Forge Classic": (*_OLD, "calculate_weight"),
+    "Forge Neo": (_SAMPLING, "comfy.model_management", "comfy.lora", "calculate_weight"),
+}
+
+
+class AtCalls:
+    """What Neo does to a layer that it has no room for: its patches are merged in every call.
+
+    Args:
+        key: name of its weight.
+    """
+
+    def __init__(self, patcher: UnetPatcher, key: str) -> None:
+        self.key, self.patches = key, patcher.patches
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        return merge(self.patches[self.key], weight)
+
+
+def offload(engine: Engine, key: str) -> None:
+    """Have a linear layer of the U-Net's kept where there is more memory, without networks in its weight."""
+    patcher = engine.forge_objects.unet
+    module = patcher.model.get_submodule(key.rpartition(".")[0])
+    module.weight.copy_(patcher.backup.pop(key).weight)
+    module.weight_function = [AtCalls(patcher, key)]
 
 
 def activate(
@@ -145,6 +179,8 @@ def activate(
         if engine.kind == "Forge":
             patcher.model.lora_loader = types.SimpleNamespace(backup=touched)
             patcher.lora_loader = patcher.model.lora_loader
+        elif engine.kind == "Forge Neo":
+            patcher.backup = {name: Kept(weight, False) for name, weight in touched.items()}
         else:
             patcher.backup = touched
     engine.forge_objects = ForgeObjects(
@@ -166,7 +202,7 @@ def _add_patches(
     for change in changes:
         name, weights = change.value
         value: Any = change.value
-        if kind == "reForge" and name != "diff":
+        if kind in ("reForge", "Forge Neo") and name != "diff":
             value = NamedWeights(name, (*weights, None) if name == "lora" else weights)
         elif kind == "Forge Classic":
             value = (name, weights[:4] if name == "lora" else weights)
@@ -194,7 +230,7 @@ def host(used: Used = (), kind: Kind = "Forge", family: Any = "SD") -> Iterator[
         unet.model.diffusion_model.is_loaded = True
 
     opts = types.SimpleNamespace(CLIP_stop_at_last_layers=2)
-    sampling = "backend.sampling.sampling_function" if kind == "Forge" else "modules_forge.forge_sampler"
+    sampling, memory, merging, function = MODULES[kind]
     contents: dict[str, dict[str, Any]] = {
         "modules": {
             "devices": types.SimpleNamespace(autocast=nullcontext),
@@ -203,16 +239,15 @@ def host(used: Used = (), kind: Kind = "Forge", family: Any = "SD") -> Iterator[
         "modules.prompt_parser": {"SdConditioning": SdConditioning},
         "networks": {
             "loaded_networks": [network for network, _ in used],
-            "load_lora_state_dict": load_lora_state_dict,
+            "load_lora_state_dict": (
+                functools.partial(load_lora_state_dict.__wrapped__)
+                if kind == "Forge Neo"
+                else load_lora_state_dict
+            ),
         },
         sampling: {"sampling_prepare": sampling_prepare},
-        ("backend.memory_management" if kind == "Forge" else "ldm_patched.modules.model_management"): {
-            "load_model_gpu": lambda patcher: None,
-            "current_loaded_models": [],
-        },
-        ("backend.patcher.lora" if kind == "Forge" else "ldm_patched.modules.lora"): (
-            {"merge_lora_to_weight": merge} if kind == "Forge" else {"calculate_weight": merge}
-        ),
+        memory: {"load_model_gpu": lambda patcher: None, "current_loaded_models": []},
+        merging: {function: merge},
     }
     for name in list(contents):
         parts = name.split(".")

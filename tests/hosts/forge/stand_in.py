@@ -1,4 +1,4 @@
-"""A small stand-in of the models of Forge, reForge and Forge Classic: their names and forms, nothing else.
+"""A small stand-in of the models of Forge and its relatives: their names and forms, nothing else.
 
 `forge_networks.py` has the networks in them, `forge_sampling.py` the loop that calls them.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Kind = Literal["Forge", "reForge", "Forge Classic"]
+Kind = Literal["Forge", "reForge", "Forge Classic", "Forge Neo"]
 
 WIDTH = 6
 
@@ -30,7 +30,10 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.randn(outputs) * 0.1, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
+        weight: Tensor = self.weight
+        for merged in getattr(self, "weight_function", ()):  # Neo's layers that are kept in main memory
+            weight = merged(weight)
+        return functional.linear(x, weight, self.bias)
 
 
 class UNet(nn.Module):
@@ -84,9 +87,9 @@ class UnetPatcher:
     def __init__(self, model: nn.Module, kind: Kind) -> None:
         self.model = model
         self.model_options: dict[str, Any] = {"transformer_options": {}}
-        if kind == "Forge":
+        if kind in ("Forge", "Forge Neo"):  # Neo's stays empty
             self.lora_patches: dict[Any, Any] = {}
-        else:
+        if kind != "Forge":
             self.patches: dict[str, list[Any]] = {}
 
     def clone(self) -> UnetPatcher:

@@ -19,8 +19,8 @@ from tests.hosts.forge.network_files import Change, Network, Used, activate, hos
 from tests.hosts.forge.sampling import COND, UNCOND, assert_close
 from tests.hosts.forge.stand_in import WIDTH, Engine
 
-KINDS = ["Forge", "reForge", "Forge Classic"]
-BY_WEIGHT = ["reForge", "Forge Classic"]
+KINDS = ["Forge", "reForge", "Forge Classic", "Forge Neo"]
+BY_WEIGHT = ["reForge", "Forge Classic", "Forge Neo"]
 CONV, POINT, QKV, OUT = (f"diffusion_model.{name}.weight" for name in ("conv", "point", "qkv", "out"))
 
 
