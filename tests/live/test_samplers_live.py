@@ -5,11 +5,10 @@ Some make two evaluations a step, some choose their steps themselves, and each c
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from tests.live.conftest import URL
-from tests.live.host import Host, Pixels, distance
+from tests.live.host import Host, distance
 
 BRUTE_FORCE = "Brute force weak pass"
 OMEGA = 0.4
@@ -27,17 +26,14 @@ def brute_force(host: Host) -> None:
         pytest.skip("copy tests/live/brute_force, or brute_force_forge, into the host's extensions folder")
 
 
-def test_a_sampler_s_pictures_are_those_of_brute_force(
-    host: Host, prompt: str, plain: Pixels, sampler: str
-) -> None:
+def test_a_sampler_s_pictures_are_those_of_brute_force(host: Host, prompt: str, sampler: str) -> None:
     ours = host.txt2img(prompt, args={"enabled": True, "weak_ratio": OMEGA}, sampler_name=sampler)
     options = {"batch_cond_uncond": False}
     brute = host.txt2img(prompt, always_on={BRUTE_FORCE: [OMEGA]}, options=options, sampler_name=sampler)
-    strong = host.txt2img(prompt, args={"enabled": True, "weak_ratio": 1}, sampler_name=sampler)
-    found, effect = distance(ours.picture, brute.picture), distance(ours.picture, strong.picture)
-    print(f"{sampler}: {found:.4f} from brute force, where the weak branch changes {effect:.2f}")
+    plain = host.txt2img(prompt, negative_prompt="", sampler_name=sampler)
+    found, effect = distance(ours.picture, brute.picture), distance(brute.picture, plain.picture)
+    print(f"{sampler}: {found:.4f} from brute force, which is {effect:.2f} from CFG")
     assert ours.guidance() == {"PG mode": "PG", "PG weak ratio": str(OMEGA)}
     assert ours.told == []
-    assert found < NEAR
     assert effect > FAR
-    assert np.array_equal(host.txt2img(prompt).picture, plain)
+    assert found < NEAR

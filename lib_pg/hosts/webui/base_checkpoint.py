@@ -5,6 +5,7 @@ It ends with the model, keeps none alive, and is the same for all tabs.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -81,3 +82,5 @@ def forget_base(model: Any) -> None:
     if kept is not None:
         kept.base.free()
         delattr(model, _ATTRIBUTE)
+        del kept
+        gc.collect()  # an ended pass is part of a circle, and holds what was cut to a low rank

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lib_pg.deltas.truncated import Truncated
 from lib_pg.formats.checkpoint import Source
 from lib_pg.hosts.webui.base_checkpoint import forget_base
 from lib_pg.hosts.webui.checkpoints import listed_checkpoints
@@ -175,6 +177,25 @@ def test_what_is_no_longer_used_holds_no_weights(tmp_path: Path, base: dict[str,
         assert sum(weights.nbytes for weights in kept)
         guided(model, ON | {"base_checkpoint": title}, **OPTIONS)
     assert sum(weights.nbytes for weights in kept) == 0
+
+
+def test_low_rank_differences_end_with_their_base(tmp_path: Path, base: dict[str, Tensor]) -> None:
+    def generate_at_low_rank() -> list[weakref.ref[Tensor]]:
+        p = Processing()
+        guidance = start(p, ON, rank=1)
+        assert guidance is not None
+        guidance.begin_pass(model)
+        sample(p, model, lambda params: guidance.before_step(params, model), **OPTIONS)
+        guidance.end_batch()
+        deltas = kept_base(model).network.parts["unet"].deltas.values()
+        return [weakref.ref(delta.weight.down) for delta in deltas if isinstance(delta, Truncated)]
+
+    with host([]) as model:
+        listed(tmp_path)
+        factors = generate_at_low_rank()
+        assert factors and all(factor() is not None for factor in factors)
+        forget_base(model)
+        assert all(factor() is None for factor in factors)
 
 
 def test_two_tabs_may_have_two_bases(tmp_path: Path, base: dict[str, Tensor]) -> None:
