@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.nn import functional
 
 from lib_pg.deltas.base import Parameters, Transform, Transforming
 from lib_pg.deltas.kind import FactorError, Headers, Kind, Numbers, Plan, Tensors, check_factor, check_rank
+from lib_pg.deltas.last import Last
 from lib_pg.deltas.low_rank import LowRank, check_pair
 from lib_pg.deltas.shapes import misfit
 
@@ -75,10 +75,10 @@ class _GLoraTransform(Transform):
     def __init__(self, inner: LowRank, outer: LowRank) -> None:
         self._inner = inner
         self._outer = outer
-        self._known = lru_cache(maxsize=1)(self._factors)  # omega changes once a step at most
+        self._known: Last[tuple[Tensor, LowRank]] = Last()
 
     def prepare(self, x: Tensor, strong: float, weak: float, module: nn.Module) -> Tensor:
-        up, _ = self._known(strong, weak)
+        up, _ = self._known.of(self._factors, strong, weak)
         down = self._inner.down
         if isinstance(module, nn.Conv2d):
             mixed = functional.conv2d(functional.conv2d(x, down[:, :, None, None]), up[:, :, None, None])
@@ -87,7 +87,7 @@ class _GLoraTransform(Transform):
         return mixed.add_(x)
 
     def finish(self, output: Tensor, x: Tensor, module: nn.Module, strong: float, weak: float) -> None:
-        self._known(strong, weak)[1].add_to(output, x, module, 1.0)
+        self._known.of(self._factors, strong, weak)[1].add_to(output, x, module, 1.0)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> _GLoraTransform:
         return _GLoraTransform(self._inner.to(device, dtype), self._outer.to(device, dtype))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas.base import Delta, Parameters, Transform, Transforming
 from lib_pg.deltas.kind import FactorError, Headers, Kind, Numbers, Plan, Tensors, check_type, check_vector
+from lib_pg.deltas.last import Last
 from lib_pg.deltas.limits import FEATURES_MAX, RANK_MAX
 from lib_pg.deltas.shapes import misfit, over_features
 
@@ -80,10 +80,10 @@ class _OftTransform(Transform):
 
     def __init__(self, change: Tensor) -> None:
         self._change = change
-        self._known = lru_cache(maxsize=1)(self._turn)  # omega changes once a step at most
+        self._known: Last[Tensor] = Last()
 
     def finish(self, output: Tensor, x: Tensor, module: nn.Module, strong: float, weak: float) -> None:
-        turn = self._known(strong, weak, output.dtype)
+        turn = self._known.of(self._turn, strong, weak, output.dtype)
         blocks, size, _ = turn.shape
         bias = module._parameters.get("bias")
         if bias is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas.base import Transform
+from lib_pg.deltas.last import Last
 from lib_pg.deltas.low_rank import LowRank
 from lib_pg.deltas.shapes import over_features
 
@@ -34,7 +34,7 @@ class ScaledTransform(Transform):
         self.change = change
         self.prepares = by_input
         self.scales_bias = scales_bias
-        self._known = lru_cache(maxsize=1)(self._factors)  # omega changes once a step at most
+        self._known: Last[tuple[Tensor, LowRank | None]] = Last()
 
     def ratio(self, strong: float, weak: float) -> Tensor:
         """Return what the axis is scaled with on the weak rows."""
@@ -45,11 +45,11 @@ class ScaledTransform(Transform):
         """Return what else the weak weight has."""
 
     def prepare(self, x: Tensor, strong: float, weak: float, module: nn.Module) -> Tensor:
-        ratio, _ = self._known(strong, weak, x.dtype)
+        ratio, _ = self._known.of(self._factors, strong, weak, x.dtype)
         return x * over_features(ratio, module)
 
     def finish(self, output: Tensor, x: Tensor, module: nn.Module, strong: float, weak: float) -> None:
-        ratio, rest = self._known(strong, weak, output.dtype)
+        ratio, rest = self._known.of(self._factors, strong, weak, output.dtype)
         if not self.prepares:
             bias = module._parameters.get("bias")
             scale = over_features(ratio, module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -227,3 +228,25 @@ def test_a_strength_of_its_own_in_the_weak_branch(tmp_path: Path, case: str) -> 
             output = layer(x)
         assert relative_error(output[:2], with_changes(pristine, [(added, own)])(x)[:2]) < 1e-5
         assert relative_error(output[2:], with_changes(pristine, [(added, strength)])(x)[2:]) < 1e-5
+
+
+@engines
+@cases
+def test_what_a_branch_keeps_goes_with_it(tmp_path: Path, engine: str, case: str) -> None:
+    """And not when Python looks for circles of references: it may be a device's memory."""
+    made = example(case, tmp_path)
+    network, x = network_of(made, made.layer), input_of(made.layer, 2)
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        with merged([network]), branch_of(network, engine) as branch:
+            branch.set_rows([0], 2)
+            branch.set_ratios(0.5)
+            made.layer(x)
+        del branch
+        gc.collect()
+        left = [tuple(value.shape) for value in gc.garbage if isinstance(value, Tensor)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert not left
