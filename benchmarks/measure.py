@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -32,6 +32,7 @@ from benchmarks.clock import Clock, kernels_of, peak_of, timed
 from benchmarks.denoisers import Denoiser
 from benchmarks.networks import random_network
 from benchmarks.plan import FINE_TUNE, Setting
+from lib_pg.deltas import ActiveNetwork
 from lib_pg.deltas.merge import merged, parameters_of
 from lib_pg.formats.checkpoint import open_checkpoint
 from lib_pg.formats.difference import Model
@@ -80,22 +81,45 @@ class Measured:
         return {"key": self.setting.key, **asdict(self)}
 
 
-def measure(setting: Setting, denoiser: Denoiser, seconds: float, steps: int, kernels: bool) -> Measured:
+def measure(setting: Setting, denoiser: Denoiser, seconds: float, steps: int) -> Measured:
     """Measure one setting; afterwards the model's weights are bit-identical.
 
     Args:
         seconds: about what the rounds may take together; there are at least three.
         steps: of an arm's turn, an even number.
-        kernels: whether to count the kernels of a step, too.
     """
     result = Measured(setting, steps)
-    with _case(setting, denoiser, result) as case, merged([part for part in case.parts if not case.base]):
+    with _case(setting, denoiser, result) as case, merged(_networks_of(case)):
         result.layers_adapted = len({module for part in case.parts for module in part.deltas})
         result.network_bytes = sum(part.nbytes for part in case.parts)
         touched = {value for part in case.parts for module in part.deltas for value in module.parameters()}
         result.weight_bytes = sum(value.nbytes for value in touched)
-        _Bench(case, result).measure(seconds, kernels)
+        _Bench(case, result).measure(seconds)
     return result
+
+
+def count_kernels(setting: Setting, denoiser: Denoiser) -> dict[str, tuple[int, float]]:
+    """Return how many kernels a step of CFG and one of PG have the device run, and their seconds together.
+
+    Empty where the device is no GPU. Nothing may be timed in this process afterwards: what torch's profiler
+    has turned on makes every later kernel slower to start.
+    """
+    found = {}
+    alone = replace(setting, arms=(CFG, PG))
+    with _case(alone, denoiser, Measured(alone, 0)) as case, merged(_networks_of(case)):
+        for arm in alone.arms:
+            with prediction(case, arm, case.run(arm) if arm in GUIDED else None) as predict:
+                call = partial(predict, case.latents, 0, 2)
+                call()
+                counted = kernels_of(denoiser.weight.device, call)
+            if counted is not None:
+                found[arm] = counted
+    return found
+
+
+def _networks_of(case: Case) -> list[ActiveNetwork]:
+    """Return what has to be merged: a full fine-tune is in the weights already."""
+    return [part for part in case.parts if not case.base]
 
 
 @contextmanager
@@ -147,7 +171,7 @@ class _Bench:
         self._clock = Clock(self._device)
         self._runs: dict[str, GuidedRun[Tensor]] = {}
 
-    def measure(self, seconds: float, kernels: bool) -> None:
+    def measure(self, seconds: float) -> None:
         result = self._result
         arms = result.setting.arms
         self._turn(CFG)  # the first call of a process, or at a new size, is slow
@@ -163,8 +187,6 @@ class _Bench:
         }
         result.engines = self._runs[PG].describe().partition("U-Net: ")[2]
         self._take_turns(seconds)
-        if kernels:
-            result.kernels = {arm: found for arm in (CFG, PG) if (found := self._kernels(arm))}
 
     def _prepare(self) -> GuidedRun[Tensor]:
         """Return a run of PG after its first steps, whose times are noted."""
@@ -218,9 +240,3 @@ class _Bench:
             held = sum(value.nbytes for value in self._case.second.module.parameters())
         known = peak is not None and alone is not None
         self._result.extra_bytes[arm] = held + peak - alone if known else None
-
-    def _kernels(self, arm: str) -> tuple[int, float] | None:
-        with prediction(self._case, arm, self._runs.get(arm)) as predict:
-            call = partial(predict, self._case.latents, 0, 2)
-            call()
-            return kernels_of(self._device, call)

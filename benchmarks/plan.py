@@ -11,6 +11,7 @@ from benchmarks.networks import KINDS, RANK
 
 FINE_TUNE = "full fine-tune"
 LORA = "LoRA"
+_SPLIT = "full difference"  # no layer of it has a thin form
 UNETS = ("sd15", "sdxl", "tiny")
 _SIDES = (0.5, 0.75, 1.5)  # to the size that users choose
 
@@ -78,6 +79,14 @@ def plan(models: Sequence[str], dtypes: Sequence[str], device: str) -> list[Sett
     first_of: dict[str, Setting] = {}
     for setting in found:
         first_of.setdefault(setting.key, setting)
+    return list(first_of.values())
+
+
+def with_kernels(wanted: Sequence[Setting]) -> list[Setting]:
+    """Return those whose kernels are counted: the first of each model and type, and layers split alone."""
+    first_of: dict[tuple[str, str, bool], Setting] = {}
+    for setting in wanted:
+        first_of.setdefault((setting.model, setting.dtype, setting.kind == _SPLIT), setting)
     return list(first_of.values())
 
 

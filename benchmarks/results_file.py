@@ -41,6 +41,19 @@ class Results:
 
     def add(self, result: Measured) -> None:
         self._found["settings"].append(_rounded(result.as_json()))
+        self._write()
+
+    def lacks_kernels(self, setting: Setting) -> bool:
+        """Say whether a setting is there without its kernels."""
+        return any(each["key"] == setting.key and not each["kernels"] for each in self._found["settings"])
+
+    def add_kernels(self, setting: Setting, kernels: dict[str, tuple[int, float]]) -> None:
+        for each in self._found["settings"]:
+            if each["key"] == setting.key:
+                each["kernels"] = _rounded(kernels)
+        self._write()
+
+    def _write(self) -> None:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             part = self._path.with_suffix(".part")

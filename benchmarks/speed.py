@@ -18,6 +18,7 @@ import platform
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from typing import Any
 import torch
 
 from benchmarks.denoisers import FAMILIES, Denoiser, make
-from benchmarks.measure import measure
-from benchmarks.plan import Setting, plan
+from benchmarks.measure import count_kernels, measure
+from benchmarks.plan import Setting, plan, with_kernels
 from benchmarks.results_file import Results, Row
 
 _DTYPES = {"cuda": ["float16", "bfloat16"], "cpu": ["float32"]}
@@ -49,36 +50,59 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    started, failed = time.monotonic(), 0
     bench = _Models(torch.device(options.device))
-    seen: set[tuple[str, str]] = set()
+    seconds = _SECONDS[kind] if options.seconds is None else options.seconds
+    failed = _measure_all(wanted, results, bench, seconds, options.steps or _STEPS[kind], options.budget)
+    if kind == "cuda":
+        failed += _count_all(with_kernels(wanted), results, bench)
+    if failed:
+        print(f"{failed} settings could not be measured, see above", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _measure_all(
+    wanted: Sequence[Setting],
+    results: Results,
+    bench: _Models,
+    seconds: float,
+    steps: int,
+    budget: float | None,
+) -> int:
+    """Measure what the results do not have yet, until the time is up; return how many settings failed."""
+    started, failed = time.monotonic(), 0
     for number, setting in enumerate(wanted, 1):
-        kernels = (setting.model, setting.dtype) not in seen
-        seen.add((setting.model, setting.dtype))
         if results.has(setting):
             continue
         spent = time.monotonic() - started
-        if options.budget and spent > options.budget:
+        if budget and spent > budget:
             print(f"the time is up: {len(wanted) - number + 1} of {len(wanted)} settings are left")
             break
         print(f"[{number}/{len(wanted)}, {spent:.0f} s] {setting.key}", flush=True)
         try:
-            result = measure(
-                setting,
-                bench.get(setting),
-                _SECONDS[kind] if options.seconds is None else options.seconds,
-                options.steps or _STEPS[kind],
-                kernels,
-            )
+            result = measure(setting, bench.get(setting), seconds, steps)
         except Exception:  # a setting that cannot be measured here must not cost those after it
             traceback.print_exc()
             failed += 1
             continue
         results.add(result)
         print(table(Row(setting, result.as_json())), flush=True)
-    if failed:
-        print(f"{failed} settings could not be measured, see above", file=sys.stderr)
-    return 1 if failed else 0
+    return failed
+
+
+def _count_all(wanted: Sequence[Setting], results: Results, bench: _Models) -> int:
+    """Count kernels, last of all: afterwards no times are true any more; return how many settings failed."""
+    failed = 0
+    for setting in filter(results.lacks_kernels, wanted):
+        try:
+            found = count_kernels(setting, bench.get(setting))
+        except Exception:
+            traceback.print_exc()
+            failed += 1
+            continue
+        results.add_kernels(setting, found)
+        said = ", ".join(f"{arm} {n} in {1000 * spent:.2f} ms" for arm, (n, spent) in found.items())
+        print(f"kernels a step, {setting.key}: {said}", flush=True)
+    return failed
 
 
 def table(row: Row) -> str:
@@ -96,11 +120,6 @@ def table(row: Row) -> str:
         lines.append(
             f"    compared in {found['compare']:.1f} s, the same file loads in {found['load']:.1f} s"
         )
-    if found["kernels"]:
-        said = ", ".join(
-            f"{arm} {n} in {1000 * spent:.2f} ms" for arm, (n, spent) in found["kernels"].items()
-        )
-        lines.append(f"    kernels a step: {said}")
     if not found["finite"]:
         lines.append("    NOT FINITE: half precision overflowed, its times may be wrong")
     return "\n".join(lines)
@@ -159,7 +178,11 @@ def _options() -> argparse.Namespace:
         "--dtypes", nargs="+", choices=["float32", "float16", "bfloat16"], metavar="DTYPE",
         help="the first for everything, others to compare (default: float16 bfloat16; float32 on a CPU)",
     )  # fmt: skip
-    parser.add_argument("--budget", type=float, help="start no setting after so many seconds")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        help="start no setting after so many seconds; a GPU's kernels are counted after that",
+    )
     parser.add_argument("--seconds", type=float, help="about what a setting's rounds may take (2; CPU: 60)")
     parser.add_argument("--steps", type=int, help="steps of an arm's turn, an even number (4; CPU: 2)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch on a CPU")

@@ -87,7 +87,7 @@ def test_every_kind_is_measured_and_the_weights_stay(kind: str, tmp_path: Path) 
     denoiser = make("tiny", CPU, torch.float32)
     before = [value.clone() for value in denoiser.module.state_dict().values()]
     with torch.no_grad():
-        found = measure(replace(SETTING, kind=kind), denoiser, 0.0, 2, kernels=False)
+        found = measure(replace(SETTING, kind=kind), denoiser, 0.0, 2)
     assert same_bits(before, list(denoiser.module.state_dict().values()))
     assert found.finite and set(found.ratio) == {CFG, PG}
     assert found.layers_adapted == (116 if kind == FINE_TUNE else 40)
@@ -100,7 +100,7 @@ def test_results_are_kept_after_every_setting_and_read_again(tmp_path: Path) -> 
     denoiser = make("tiny", CPU, torch.float32)
     results = Results(path, machine)
     with torch.no_grad():
-        results.add(measure(SETTING, denoiser, 0.0, 2, kernels=False))
+        results.add(measure(SETTING, denoiser, 0.0, 2))
     assert Results(path, machine).has(SETTING)
     assert not Results(path, machine).has(replace(SETTING, batch=2))
     with pytest.raises(ValueError, match="another machine"):
