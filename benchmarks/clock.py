@@ -12,6 +12,7 @@ import torch
 from benchmarks.memory import peak_bytes
 
 Value = TypeVar("Value")
+_CALLS = 4
 
 
 class Clock:
@@ -73,11 +74,16 @@ def peak_of(device: torch.device, call: Callable[[], Value]) -> tuple[int | None
 
 
 def kernels_of(device: torch.device, call: Callable[[], object]) -> tuple[int, float] | None:
-    """Return how many kernels a call has a CUDA device run, and their seconds together; None elsewhere."""
+    """Return how many kernels a call has a CUDA device run, and their seconds together; None elsewhere.
+
+    The mean of a few calls in succession.
+    """
     if device.type != "cuda":
         return None
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        call()
+        for _ in range(_CALLS):
+            call()
         torch.cuda.synchronize(device)
     found = [each for each in profile.key_averages() if each.self_device_time_total > 0]
-    return sum(each.count for each in found), sum(each.self_device_time_total for each in found) / 1e6
+    seconds = sum(each.self_device_time_total for each in found) / 1e6
+    return sum(each.count for each in found) // _CALLS, seconds / _CALLS

@@ -26,6 +26,7 @@ PAGE = ROOT / "docs" / "cost.md"
 # What this project wants: of a step to CFG's by kind of device, of memory to the networks' bytes.
 STEP_TARGETS = {"cpu": 1.05, "cuda": 1.02}
 MEMORY_TARGET = 1.2
+_BUSY = 0.9  # of a step; a device with less work than this waits for it
 HALF_TARGET = 0.77
 _MIB = 2**20
 
@@ -33,14 +34,15 @@ _MIB = 2**20
 GROWTH = {
     "rank": (
         "Rank",
-        "Two thin products a layer grow with the rank, but where they would cost more than a quarter of the "
-        "layer's own the weak rows get weights of their own instead, so the time stops growing and memory "
-        "does not depend on the rank any more.",
+        "Two thin products a layer grow with the rank; where they would cost more than a quarter of the "
+        "layer's own, the weak rows get weights of their own instead, whose memory does not depend on the "
+        "rank. A device that waits for its kernels to be started does not feel the rank: their number hardly "
+        "changes.",
     ),
     "networks": (
         "Networks",
-        "Each network on a layer adds its own two products to the weak rows, until together they would cost "
-        "a quarter of the layer.",
+        "Each network on a layer adds its own two products to the weak rows, and the time to start them, "
+        "until together they would cost a quarter of the layer.",
     ),
     "layers": (
         "Adapted layers",
@@ -50,12 +52,12 @@ GROWTH = {
     "batch": (
         "Batch",
         "The model's products grow with the rows, and so do the thin ones, while the time to start them "
-        "stays what it is: the share that guidance adds falls.",
+        "stays what it is: the share that guidance adds falls once the rows keep the device busy.",
     ),
     "size": (
         "Picture size",
-        "The same as with the batch: more pixels, the same number of products to start. Attention grows "
-        "faster than the pixels, and guidance adds nothing to it.",
+        "More pixels are as many products to start. Attention grows faster than the pixels, and guidance "
+        "adds nothing to it; but where one picture does not keep the device busy, its size changes little.",
     ),
     "steps": (
         "Steps",
@@ -136,9 +138,49 @@ def _targets(machines: Sequence[Machine]) -> str:
                 if HALF in row.arms:
                     text = f"{_where(machine, row)}, PG in half of the steps, then None: to CFG"
                     lines.append(_target(text, HALF_TARGET, row.ratio(HALF)))
+        lines += _reasons(machine)
     if all(machine.kind == "cpu" for machine in machines):
         lines += ["", "No GPU has been measured yet: nothing is said of one here."]
     return "\n".join(lines)
+
+
+def _reasons(machine: Machine) -> Iterator[str]:
+    """Say what a GPU's kernels tell of its steps: how busy it is, and what guidance adds to its own work."""
+    rows = [row for row in _bases(machine) if row.found["kernels"]]
+    waiting = [_model(row) for row in rows if _busy(row, CFG) < _BUSY]
+    if waiting:
+        yield ""
+        yield (
+            f"{machine.name} is busy in less than {_BUSY:.0%} of CFG's step with {_listed(waiting)}: it "
+            "waits for Python to start its kernels. There every kernel that guidance adds costs the time to "
+            "start it, however little work it is, and half of the rows take nearly as long as all."
+        )
+    heavy = [f"{_model(row)} ({_work(row):.3f}x)" for row in rows if _work(row) > STEP_TARGETS[machine.kind]]
+    if heavy:
+        yield ""
+        yield (
+            f"What is wanted of a step is also missed by the work itself, PG's kernels to CFG's, with "
+            f"{_listed(heavy)}: about as much would be missed by a device that never waits."
+        )
+
+
+def _model(row: Row) -> str:
+    return f"{row.setting.model} in {row.setting.dtype}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _busy(row: Row, arm: str) -> float:
+    """Return the share of an arm's step in which the device has work; they are timed in different calls."""
+    return float(row.found["kernels"][arm][1]) / row.step(arm)
+
+
+def _work(row: Row) -> float:
+    """Return the time of PG's kernels to that of CFG's."""
+    kernels = row.found["kernels"]
+    return float(kernels[PG][1]) / float(kernels[CFG][1])
 
 
 def _target(what: str, wanted: float, found: float) -> str:
@@ -154,7 +196,8 @@ def _where(machine: Machine, row: Row) -> str:
 def _facts(machine: Machine) -> str:
     facts = {key: value for key, value in machine.facts.items() if key not in ("device", "kind")}
     models = "; ".join(f"{model}: {FAMILIES[model].called}" for model in machine.models())
-    return ", ".join(f"{key} {value}" for key, value in facts.items()) + f". {models}."
+    said = ", ".join(f"{key} {value}" for key, value in facts.items()) + f". {models}."
+    return "\n\n".join(filter(None, (said, machine.note)))
 
 
 def _arms(machine: Machine) -> str:
@@ -170,20 +213,22 @@ def _arms(machine: Machine) -> str:
 
 
 def _kernels(machine: Machine) -> Iterator[str]:
-    """Say how busy a device is: where it waits for Python, a step takes longer than its kernels."""
+    """Yield a table of how busy a device is; the kernels are timed in a call of their own."""
     rows = [row for row in machine.rows if row.found["kernels"]]
     if not rows:
         return
     yield from (
         "",
-        "| | kernels a step, CFG | PG | their time, CFG | PG | the step, CFG | PG |",
-        "| --- " * 7 + "|",
+        "| | kernels a step, CFG | PG | their time, CFG | PG | PG's to CFG's | busy, CFG | PG |",
+        "| --- " * 8 + "|",
     )
     for row in rows:
         (cfg, cfg_time), (own, own_time) = (row.found["kernels"][arm] for arm in (CFG, PG))
-        times = " | ".join(_ms(each) for each in (cfg_time, own_time, row.step(CFG), row.step(PG)))
+        times = f"{_ms(cfg_time)} | {_ms(own_time)} | {_work(row):.3f}x"
+        busy = " | ".join(f"{_busy(row, arm):.0%}" for arm in (CFG, PG))
         setting = row.setting
-        yield f"| {setting.model}, {setting.size} px, {setting.dtype} | {cfg} | {own} | {times} |"
+        what = f"{setting.model}, {setting.size} px, {setting.dtype}, {setting.kind}"
+        yield f"| {what} | {cfg} | {own} | {times} | {busy} |"
 
 
 def _bases(machine: Machine) -> list[Row]:

@@ -15,7 +15,7 @@ from benchmarks.arms import ARMS, CFG, PG
 from benchmarks.cost_page import GROWTH, STEP_TARGETS, STEPS
 from benchmarks.results_file import Machine, Row
 
-_SIZE = (6.4, 3.2)  # inches
+_SIZE = (7.4, 3.2)  # inches
 
 
 def plot(machines: Sequence[Machine], folder: Path) -> None:
@@ -53,7 +53,7 @@ def _arms(axes: Axes, machines: Sequence[Machine]) -> None:
     axes.set_xticks(range(len(arms)), arms, fontsize=8)
     axes.set_ylabel("step to CFG")
     if rows:
-        axes.legend(fontsize=7)
+        _legend(axes)
 
 
 def _growth(axes: Axes, machines: Sequence[Machine], name: str, title: str) -> None:
@@ -69,7 +69,12 @@ def _growth(axes: Axes, machines: Sequence[Machine], name: str, title: str) -> N
     axes.set_xlabel(title.lower())
     axes.set_ylabel("PG's step to CFG's" if name != "steps" else "PG to CFG, a first picture")
     if axes.lines:
-        axes.legend(fontsize=7)
+        _legend(axes)
+
+
+def _legend(axes: Axes) -> None:
+    """Put the legend beside the axes: within them it may hide a point."""
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _points(machine: Machine, model: str, name: str) -> list[tuple[float, float]]:

@@ -104,10 +104,11 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Machine:
-    """All results of one machine."""
+    """All results of one machine; `note` is what has to be known of the run."""
 
     facts: dict[str, Any]
     rows: list[Row]
+    note: str = ""
 
     @property
     def kind(self) -> str:
@@ -142,7 +143,7 @@ def read(folder: Path) -> Iterator[Machine]:
     for path in sorted(folder.glob("speed-*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = [Row(_setting(each["setting"]), each) for each in content["settings"]]
-        found.append(Machine(content["machine"], rows))
+        found.append(Machine(content["machine"], rows, content.get("note", "")))
     yield from sorted(found, key=lambda machine: machine.kind == "cpu")
 
 
