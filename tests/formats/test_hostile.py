@@ -95,7 +95,6 @@ TENSORS: dict[str, tuple[dict[str, Tensor | None], str]] = {
         "down factor has type I8, expected F16, BF16, F32, F64, F8_E4M3 or F8_E5M2",
     ),
     "booleans": ({UP: torch.ones(4, 2, dtype=torch.bool)}, "up factor has type BOOL"),
-    "float8": ({DOWN: torch.ones(2, 6).to(torch.float8_e4m3fn)}, "down factor has type F8_E4M3"),
     "NaN": (
         {DOWN: torch.tensor([[1.0] * 6, [1.0] * 5 + [float("nan")]])},
         "its down factor holds values that are not finite",
