@@ -190,7 +190,7 @@ CASES = (
 
 def with_picture_prompt(pipeline: Any) -> dict[str, Any]:
     """Load a random IP-Adapter; return what a call needs for it: a negative picture and the prompt's."""
-    unet, width, tokens = pipeline.unet, 6, 2
+    unet, width, tokens = pipeline.unet, 6, 4  # diffusers takes four for granted
     text = unet.config.cross_attention_dim
     layers, number = {}, 1
     for name in unet.attn_processors:
