@@ -9,6 +9,7 @@ The pipeline's own call runs as it is: hooks on its U-Net replace the branch, th
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -246,11 +247,13 @@ def _encoded_empty(pipeline: Any) -> EncodedPrompt:
     if not hasattr(pipeline, "encode_prompt"):  # InstructPix2Pix; all of its rows are of the empty prompt
         return EncodedPrompt(pipeline._encode_prompt("", pipeline._execution_device, 1, True)[-1:])
     scale = (getattr(pipeline, "cross_attention_kwargs", None) or {}).get("scale")
+    taken = inspect.signature(pipeline.encode_prompt).parameters
+    count = "num_videos_per_prompt" if "num_videos_per_prompt" in taken else "num_images_per_prompt"
     _, negative, *pooled = pipeline.encode_prompt(
         prompt="",
         device=pipeline._execution_device,
-        num_images_per_prompt=1,
         do_classifier_free_guidance=True,
+        **{count: 1},
         **({} if scale is None else {"lora_scale": scale}),  # of the adapters that it has loaded itself
     )
     return EncodedPrompt(negative, pooled[1] if pooled else None)

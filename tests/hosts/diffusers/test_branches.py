@@ -101,10 +101,12 @@ def check(case: Case, mode: str, count: int, pipeline: Any = None) -> None:
 def null_in(rows: Sequence[int], pipeline: Any, networks: Any, call: Call) -> dict[str, Any]:
     """Return the call's text with the null prompt in `rows`, each of which may have several frames."""
     others = [part for name, part in networks[0].parts.items() if name != "unet"]
+    video = type(pipeline).__name__ == "AnimateDiffSDXLPipeline"
+    count = {"num_videos_per_prompt" if video else "num_images_per_prompt": 1}
     with merged(others, OMEGA), torch.no_grad():
         if hasattr(pipeline, "encode_prompt"):
             _, null, *pooled = pipeline.encode_prompt(
-                prompt="", device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True
+                prompt="", device="cpu", do_classifier_free_guidance=True, **count
             )
         else:
             null, pooled = pipeline._encode_prompt("", "cpu", 1, False), []
