@@ -107,7 +107,10 @@ class _Forecast:
         if guides:
             body += self._on_prompts(settings) + self._on_steps(settings)
             body += [sentences.REFINER] if self.situation.refiner else []
-        return [*body, *self._on_second_pass(settings, first), *first.problems, *notes]
+        second = self._on_second_pass(settings, first)
+        if not guides:  # the cause comes first
+            return [*first.problems, *body, *second, *notes]
+        return [*body, *second, *first.problems, *notes]
 
     def _usable(self) -> tuple[Settings, list[str]]:
         """Return the settings without a base checkpoint that the host has not."""
