@@ -55,6 +55,7 @@ class PromptNetwork:
         unet_strength: multiplier for the U-Net; finite.
         own: what is said of the weak branch.
         problem: what cannot be used as written and what becomes of it, for the user; empty where all is well.
+        dyn: the rank that AUTOMATIC1111 is to cut it to (`dyn=16`), as written; empty where none is given.
     """
 
     name: str
@@ -62,6 +63,7 @@ class PromptNetwork:
     unet_strength: float = 1.0
     own: Own = Own()
     problem: str = ""
+    dyn: str = ""
 
 
 def parse_networks(prompt: str) -> tuple[PromptNetwork, ...]:
@@ -70,22 +72,45 @@ def parse_networks(prompt: str) -> tuple[PromptNetwork, ...]:
     What one mention says of the weak branch holds for all mentions of that network. The work grows with the
     length of the prompt only, whatever it contains.
     """
-    found = [_network(arguments.split(":")) for kind, arguments in _tags(prompt) if kind in KINDS]
+    found = [_network(arguments.split(":")) for kind, arguments, _ in _tags(prompt) if kind in KINDS]
     own: dict[str, Own] = {}
     for network in found:
         own[network.name] = network.own.after(own.get(network.name, Own()))
     return tuple(replace(network, own=own[network.name]) for network in found)
 
 
-def _tags(prompt: str) -> Iterator[tuple[str, str]]:
-    """Yield what the hosts' `<(\\w+):([^>]+)>` captures, without its quadratic time where no `>` follows."""
+def split_tags(prompt: str) -> tuple[str, tuple[PromptNetwork, ...], tuple[str, ...]]:
+    """Take a prompt apart: what is drawn, the networks, and the tags of other kinds.
+
+    The hosts cut all tags out. Tags at the end, as programs append them, go with one space before each.
+    """
+    text, others, end = [], [], len(prompt)
+    spans = [(span, kind, prompt[span.start : span.stop]) for kind, _, span in _tags(prompt)]
+    for span, _, _ in reversed(spans):
+        if span.stop != end:
+            break
+        end = span.start - prompt[: span.start].endswith(" ")
+    position = 0
+    for span, kind, tag in spans:
+        text.append(prompt[position : min(span.start, max(end, position))])
+        position = span.stop
+        if kind not in KINDS:
+            others.append(tag)
+    text.append(prompt[position:end])
+    return "".join(text), parse_networks(prompt), tuple(others)
+
+
+def _tags(prompt: str) -> Iterator[tuple[str, str, slice]]:
+    """Yield what the hosts' `<(\\w+):([^>]+)>` captures, without its quadratic time where no `>` follows,
+    and where it stands.
+    """
     position = 0
     while opening := _OPENING.search(prompt, position):
         closing = prompt.find(">", opening.end())
         if closing < 0:
             return
         if closing > opening.end():  # without arguments it is plain text to the hosts
-            yield opening.group(1), prompt[opening.end() : closing]
+            yield opening.group(1), prompt[opening.end() : closing], slice(opening.start(), closing + 1)
         position = closing + 1
 
 
@@ -100,7 +125,8 @@ def _network(items: list[str]) -> PromptNetwork:
         name, named.get("unet", positional[2] if len(positional) > 2 else None), te
     )
     own, own_problem = read_own(name, named, positional[1:])
-    return PromptNetwork(name, te, unet, own, own_problem or te_problem or unet_problem)
+    dyn = named.get("dyn", positional[3] if len(positional) > 3 else "")
+    return PromptNetwork(name, te, unet, own, own_problem or te_problem or unet_problem, dyn)
 
 
 def _strength(name: str, text: str | None, default: float) -> tuple[float, str]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_pg.prompt import Own, PromptNetwork, parse_networks
+from lib_pg.prompt import Own, PromptNetwork, parse_networks, split_tags
 
 A = (PromptNetwork("a"),)
 HOSTS_PATTERN = re.compile(r"<(\w+):([^>]+)>")
@@ -23,7 +23,7 @@ HOSTS_PATTERN = re.compile(r"<(\w+):([^>]+)>")
         ("a <lora:dog> b", (PromptNetwork("dog"),)),
         ("<lora:dog:0.8>", (PromptNetwork("dog", 0.8, 0.8),)),
         ("<lora:dog:0.8:0.5>", (PromptNetwork("dog", 0.8, 0.5),)),
-        ("<lora:dog:0.8:0.5:16>", (PromptNetwork("dog", 0.8, 0.5),)),
+        ("<lora:dog:0.8:0.5:16>", (PromptNetwork("dog", 0.8, 0.5, dyn="16"),)),
         ("<lora:dog:te=0.2:unet=-1>", (PromptNetwork("dog", 0.2, -1.0),)),
         ("<lora:dog:1:te=0.2>", (PromptNetwork("dog", 0.2, 0.2),)),
         ("<lora:dog:1:pg=0.3>", (PromptNetwork("dog", own=Own(0.3)),)),
@@ -53,6 +53,29 @@ HOSTS_PATTERN = re.compile(r"<(\w+):([^>]+)>")
 )  # fmt: skip
 def test_networks(prompt: str, expected: tuple[PromptNetwork, ...]) -> None:
     assert parse_networks(prompt) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ("a dog", "a dog"),
+        ("a dog <lora:a:1> <lora:b:.8:pg=.3>", "a dog"),
+        ("a dog  <lora:a:1>", "a dog "),
+        ("<lora:a:1>, a dog", ", a dog"),
+        ("a <lora:a:1> dog <lyco:b>", "a  dog"),
+        ("a <lora:a:1> <lora:b:1>dog", "a  dog"),
+        ("<lora:a><lora:b>", ""),
+        ("a <lora:a:1> ", "a  "),
+        ("a <lora:> <lora:a", "a <lora:> <lora:a"),
+        ("", ""),
+    ],
+)
+def test_what_is_drawn_is_what_is_left_of_a_prompt(prompt: str, text: str) -> None:
+    assert split_tags(prompt) == (text, parse_networks(prompt), ())
+
+
+def test_tags_of_other_kinds_are_cut_out_too() -> None:
+    assert split_tags("a <hypernet:x:1><LORA:y:1>dog") == ("a dog", (), ("<hypernet:x:1>", "<LORA:y:1>"))
 
 
 @pytest.mark.parametrize("value", ["2", "-0.1", "nan", "inf", "", "abc", "1e999", "0x1", "1_0", "9" * 400])
