@@ -47,6 +47,8 @@ def load_network(
     own_ratio: float | None = None,
     warn: Warn = _log,
     weak_strength: float | None = None,
+    te_strength: float | None = None,
+    name: str | None = None,
 ) -> Network:
     """Read a network file for a pipeline's models; nothing is changed yet.
 
@@ -58,12 +60,16 @@ def load_network(
         warn: is told which parts of the file fit nothing.
         weak_strength: the multiplier in the weak branch, whatever omega is, in [-2, 2]; None follows omega.
             With `strength` 0 it is a network that only the weak branch has.
+        te_strength: the multiplier for the text encoders; None stands for `strength`.
+        name: what `Settings.networks` and messages call it; None takes the file's own. Files of one name
+            are networks of their own all the same, and names only tell them apart.
 
     Raises:
         NetworkError: the file is damaged, holds no network, or is made for another model.
     """
     models = models_of(pipeline)
     file = read_network(path)
+    name = file.name if name is None else name
     matched = match(file, models)
     if matched.unmatched or matched.unsupported:
         warn(matched.summary())
@@ -72,8 +78,9 @@ def load_network(
         weight = next(models[component].parameters())
         there = {module: _placed(delta, weight) for module, delta in deltas.items()}
         if there:
-            parts[component] = ActiveNetwork(file.name, there, strength)
-    network = Network(file.name, parts, own_ratio, file.metadata)
+            multiplier = strength if component == "unet" or te_strength is None else te_strength
+            parts[component] = ActiveNetwork(name, there, multiplier)
+    network = Network(name, parts, own_ratio, file.metadata)
     return network.with_weak_strength(weak_strength)
 
 
