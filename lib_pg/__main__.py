@@ -2,6 +2,11 @@
 
 import sys
 
-from lib_pg.cli.main import main
+try:
+    from lib_pg.cli.main import main
 
-sys.exit(main())
+    code = main()
+except KeyboardInterrupt:  # so early that nothing has begun
+    print("interrupted", file=sys.stderr)
+    code = 130
+sys.exit(code)

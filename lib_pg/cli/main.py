@@ -16,25 +16,49 @@ from typing import NoReturn
 
 from lib_pg import __version__
 from lib_pg.cli.demo import options as demo
+from lib_pg.cli.devices import is_out_of_memory
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate import options as generate
+from lib_pg.cli.signals import INTERRUPTED, Terminated, ended_tidily, quit_by_ctrl_c
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit code: 0, 2 for a request that cannot be met, 130 if interrupted."""
+    """Run the program and return its exit code.
+
+    That is 0, 2 for a request that cannot be met, 130 if interrupted, 143 if told to end.
+    """
     options = _parser().parse_args(arguments)
     # What the libraries say to their own developers would hide what we say to the user.
     warnings.filterwarnings("ignore", category=FutureWarning)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        command = importlib.import_module(f"lib_pg.cli.{options.command}.command")
-        return int(command.run(options))
+        with ended_tidily():
+            return _run(options)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _complain(f"error: {error}", 2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _complain("interrupted", INTERRUPTED)
+    except Terminated as error:
+        return _complain("terminated", error.code)
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        with quit_by_ctrl_c():
+            command = importlib.import_module(f"lib_pg.cli.{options.command}.command")
+        return int(command.run(options))
+    except (ImportError, MemoryError, OSError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UsageError(
+            "the memory does not suffice; try a smaller --width, --height or --batch, or --dtype float16 "
+            "on a GPU"
+        ) from error
+
+
+def _complain(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lib_pg.cli.devices import is_out_of_memory
 from lib_pg.cli.errors import UsageError
 
 _CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
@@ -36,7 +37,7 @@ def load_pipeline(checkpoint: Path, config: Path | None, device: str, dtype: str
     """
     import torch
 
-    if not checkpoint.exists():
+    if not os.path.exists(checkpoint):  # the method raises where a name is too long
         raise UsageError(
             f"checkpoint {str(checkpoint)!r} does not exist; give a diffusers folder or a .safetensors file"
         )
@@ -50,23 +51,14 @@ def load_pipeline(checkpoint: Path, config: Path | None, device: str, dtype: str
             pipeline.to(device)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
         # torch asserts that it was built for the device
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())
         raise UsageError(
             f"checkpoint {str(checkpoint)!r} could not be loaded on {device}: {reason[:400]}"
         ) from error
     pipeline.safety_checker = None
     return pipeline
-
-
-def fingerprint(path: Path) -> str:
-    """Return WebUIs' short hash, ten digits of the SHA-256, of a file or of all weights in a folder."""
-    digest = hashlib.sha256()
-    files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:10]
 
 
 @contextmanager
@@ -101,7 +93,7 @@ def _from_folder(folder: Path, dtype: Any) -> Any:
 def _from_file(file: Path, config: Path | None, dtype: Any) -> Any:
     import diffusers
 
-    if config is not None and not (config / "model_index.json").is_file():
+    if config is not None and not os.path.isfile(config / "model_index.json"):
         raise UsageError(
             f"--config {str(config)!r} is no folder in diffusers format: it has no model_index.json"
         )

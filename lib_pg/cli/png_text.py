@@ -1,4 +1,4 @@
-"""The text `parameters` of a PNG, in the layout of AUTOMATIC1111's WebUI: compose, parse, write, read.
+"""The text that says how a picture was made, in the layout of AUTOMATIC1111's WebUI: compose, parse.
 
     a photo of sks dog
     Negative prompt: blurry
@@ -10,18 +10,12 @@ The layout has no escapes for prompts, so some cannot be told from what follows;
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 MAX_TEXT_BYTES = 1 << 20
 
-_CHUNK = "parameters"
 _NEGATIVE = "Negative prompt:"
 # With fewer pairs the WebUI takes the last line for a part of the prompt.
 _LEAST_PAIRS = 3
@@ -71,7 +65,7 @@ def compose(prompt: str, negative: str, pairs: Mapping[str, str]) -> str:
     if pairs:
         lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items()))
     text = "\n".join(lines)
-    _check_text(text)
+    check_text(text)
     found = parse(text)
     if found != Parameters(prompt, negative, dict(pairs)):
         raise PngTextError(_what_differs(found, prompt, pairs))
@@ -84,55 +78,13 @@ def parse(text: str) -> Parameters:
     Raises:
         PngTextError: over 1 MiB.
     """
-    _check_size(text)
+    check_size(text)
     head, _, last = text.rstrip().rpartition("\n")
     pairs = list(_pairs(last))
     if len(pairs) < _LEAST_PAIRS:
         pairs, head = [], text.rstrip()
     prompt, negative = _prompts(head)
     return Parameters(prompt, negative, {key: _unquoted(value) for key, value in pairs if value})
-
-
-def write_parameters(image: Image.Image, path: str | os.PathLike[str], text: str) -> None:
-    """Save an image as PNG with this text; the file appears whole or not at all.
-
-    Args:
-        image: any image that a PNG can hold.
-        path: the file to make or replace.
-        text: at most 1 MiB of UTF-8, without NUL.
-
-    Raises:
-        PngTextError: the text cannot be stored.
-        OSError: the file cannot be written.
-    """
-    _check_text(text)
-    info = PngInfo()
-    info.add_text(_CHUNK, text)
-    target = Path(path)
-    partial = target.with_name(f"{target.name}.part")
-    try:
-        image.save(partial, format="PNG", pnginfo=info)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def read_parameters(path: str | os.PathLike[str]) -> str:
-    """Return the text `parameters` of a PNG; the picture itself is not decoded.
-
-    Raises:
-        PngTextError: no readable PNG, no such text before the picture, or one over 1 MiB.
-    """
-    name = os.fspath(path)
-    try:
-        with Image.open(name, formats=("PNG",)) as image:
-            text = image.info.get(_CHUNK)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise PngTextError(f"{name!r} cannot be read as a PNG: {error}") from error
-    if not isinstance(text, str):
-        raise PngTextError(f"{name!r} has no generation parameters; choose an image as the program saved it")
-    _check_size(text)
-    return str(text)
 
 
 def _pairs(line: str) -> Iterator[tuple[str, str]]:
@@ -172,13 +124,15 @@ def _unquoted(value: str) -> str:
     return plain
 
 
-def _check_size(text: str) -> None:
+def check_size(text: str) -> None:
+    """Raise PngTextError for a text over 1 MiB."""
     if len(text) > MAX_TEXT_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise PngTextError("generation parameters of over 1 MiB; shorten the prompt")
 
 
-def _check_text(text: str) -> None:
-    _check_size(text)
+def check_text(text: str) -> None:
+    """Raise PngTextError for a text that no image can hold."""
+    check_size(text)
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise PngTextError("generation parameters with a NUL or half of a surrogate pair; remove it")
 

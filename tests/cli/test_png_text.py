@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 import time
-import zlib
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from lib_pg.cli import png_text
-from lib_pg.cli.png_text import Parameters, PngTextError, compose, parse, read_parameters, write_parameters
+from lib_pg.cli.png_text import Parameters, PngTextError, compose, parse
 
 LIMIT = png_text.MAX_TEXT_BYTES
 PAIRS = {"Steps": "20", "Sampler": "Euler a", "CFG scale": "7", "Seed": "1", "Size": "64x64", "PG mode": "PG"}
@@ -43,19 +38,6 @@ _pieces = st.lists(
 _prompts = _pieces | _encodable
 _keys = st.from_regex(r"\A[A-Za-z0-9][\w \-/]{0,10}[\w]\Z")
 _pairs = st.dictionaries(_keys, _encodable | _pieces, min_size=3, max_size=6)
-
-
-def _png(path: Path, *chunks: tuple[bytes, bytes]) -> Path:
-    """A 1x1 PNG with these chunks before the picture."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
-    body = b"".join(chunk(kind, data) for kind, data in chunks)
-    picture = chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + body + picture)
-    return path
 
 
 def test_layout() -> None:
@@ -192,108 +174,3 @@ def test_time_is_linear_in_hostile_text(unit: str) -> None:
     began = time.process_time()
     parse((unit * LIMIT)[: 1 << 16])
     assert time.process_time() - began < 1.0  # quadratic time would be over ten seconds
-
-
-@pytest.mark.parametrize("prompt", ["a dog", "\u00e4 dog", "\u72ac \U0001f415", "two\nlines"])
-def test_image_keeps_text_and_picture(tmp_path: Path, prompt: str) -> None:
-    image = Image.new("RGB", (3, 2), (1, 2, 3))
-    text = compose(prompt, "x", PAIRS)
-    write_parameters(image, tmp_path / "a.png", text)
-    assert read_parameters(str(tmp_path / "a.png")) == text
-    with Image.open(tmp_path / "a.png") as saved:
-        assert saved.tobytes() == image.tobytes()
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-
-
-def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    write_parameters(Image.new("L", (1, 1)), tmp_path / "a.png", "old")
-    with pytest.raises(OSError):
-        write_parameters(Image.new("HSV", (1, 1)), tmp_path / "a.png", "new")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError):
-        write_parameters(Image.new("L", (1, 1)), tmp_path / "folder", "new")
-    assert read_parameters(tmp_path / "a.png") == "old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "folder"]
-
-
-@pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * (LIMIT + 1)])
-def test_text_that_cannot_be_stored_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(PngTextError):
-        write_parameters(Image.new("L", (1, 1)), tmp_path / "a.png", text)
-    assert not list(tmp_path.iterdir())
-
-
-def test_image_without_text_says_so(tmp_path: Path) -> None:
-    with pytest.raises(PngTextError, match=r"a\.png' has no generation parameters; "):
-        read_parameters(_png(tmp_path / "a.png", (b"tEXt", b"Comment\0x")))
-
-
-def test_compressed_text_is_read(tmp_path: Path) -> None:
-    data = b"parameters\0\0" + zlib.compress(b"a dog")
-    assert read_parameters(_png(tmp_path / "a.png", (b"zTXt", data))) == "a dog"
-
-
-def test_large_text_is_refused(tmp_path: Path) -> None:
-    info = PngInfo()
-    info.add_text("parameters", "x" * (LIMIT + 1))
-    Image.new("L", (1, 1)).save(tmp_path / "plain.png", pnginfo=info)
-    with pytest.raises(PngTextError, match="over 1 MiB"):
-        read_parameters(tmp_path / "plain.png")
-    bomb = b"parameters\0\0" + zlib.compress(bytes(64 << 20))
-    with pytest.raises(PngTextError, match="cannot be read as a PNG"):
-        read_parameters(_png(tmp_path / "bomb.png", (b"zTXt", bomb)))
-
-
-def test_what_is_no_png_says_so(tmp_path: Path) -> None:
-    Image.new("L", (1, 1)).save(tmp_path / "a.jpg")
-    (tmp_path / "empty.png").touch()
-    for name in ("a.jpg", "empty.png", "missing.png", "."):
-        with pytest.raises(PngTextError, match="cannot be read as a PNG"):
-            read_parameters(tmp_path / name)
-
-
-def test_huge_picture_is_not_decoded(tmp_path: Path) -> None:
-    data = _png(tmp_path / "a.png", (b"tEXt", b"parameters\0x")).read_bytes()
-    header = b"IHDR" + struct.pack(">IIBBBBB", 1 << 30, 1 << 30, 8, 0, 0, 0, 0)
-    (tmp_path / "a.png").write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
-    with pytest.raises(PngTextError, match="cannot be read as a PNG"):
-        read_parameters(tmp_path / "a.png")
-
-
-@hypothesis_settings(deadline=None)
-@given(data=st.data())
-def test_damaged_file_gives_nothing_but_png_text_error(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "damaged.png"
-    chunks = (
-        (b"tEXt", b"parameters\0x"),
-        (b"iTXt", b"parameters\0\0\0\0\0y"),
-        (b"gAMA", bytes(4)),
-        (b"pHYs", bytes(9)),
-    )
-    content = bytearray(_png(path, *chunks).read_bytes())
-    for _ in range(data.draw(st.integers(1, 3))):
-        content[data.draw(st.integers(8, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
-    try:
-        assert isinstance(read_parameters(path), str)
-    except PngTextError as error:
-        assert "damaged.png" in str(error)
-
-
-@hypothesis_settings(deadline=None, max_examples=50)
-@given(
-    kind=st.sampled_from([b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"pHYs", b"iCCP", b"acTL"]),
-    content=st.binary(max_size=24),
-)
-def test_malformed_chunk_gives_nothing_but_png_text_error(
-    tmp_path_factory: pytest.TempPathFactory, kind: bytes, content: bytes
-) -> None:
-    path = _png(
-        tmp_path_factory.getbasetemp() / "malformed.png", (kind, content), (b"tEXt", b"parameters\0x")
-    )
-    try:
-        assert isinstance(read_parameters(path), str)
-    except PngTextError as error:
-        assert "malformed.png" in str(error)

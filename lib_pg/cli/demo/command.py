@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,9 +16,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from lib_pg.cli.demo.sheet import Block, draw_sheet
+from lib_pg.cli.errors import UsageError
+from lib_pg.cli.output import output_folder, replace_file
 from lib_pg.cli.paths import BUNDLED, BUNDLED_LORA, BUNDLED_PIPELINE
 from lib_pg.cli.pipelines import load_pipeline
-from lib_pg.cli.samplers import scheduler_for
+from lib_pg.cli.samplers import MODELS_OWN, scheduler_for
 from lib_pg.hosts.diffusers import guided, installed, load_network
 from lib_pg.networks import Network
 from lib_pg.settings import Settings
@@ -45,8 +48,15 @@ ARMS = {
 def run(options: argparse.Namespace) -> int:
     """Carry out the subcommand and return its exit code."""
     torch.set_grad_enabled(False)
+    if options.out.is_dir():
+        raise UsageError(f"--out {str(options.out)!r} is a folder; give the name of a PNG in it")
+    with output_folder(options.out.parent, "--out"):
+        return _compare(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
     pipeline = load_pipeline(BUNDLED_PIPELINE, None, "cpu", "float32")
-    pipeline.scheduler = scheduler_for("DPM++ 2M", pipeline.scheduler)
+    pipeline.scheduler = scheduler_for("DPM++ 2M", MODELS_OWN, STEPS, pipeline.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     network = load_network(pipeline, BUNDLED_LORA)
     bench = _Bench(pipeline, network, options.seed)
@@ -61,8 +71,9 @@ def run(options: argparse.Namespace) -> int:
             )
         strip = [_advance(bar, bench.pictures(PROMPTS[0], _at(ratio))) for ratio in STRIP]
     sheet = _sheet(rows, strip, options.seed)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(options.out)
+    stream = io.BytesIO()
+    sheet.save(stream, format="PNG")
+    replace_file(options.out, stream.getvalue())
     print(_table(bench.seconds))
     print(f"comparison written to {options.out}")
     return 0

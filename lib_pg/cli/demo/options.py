@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -18,5 +19,12 @@ def add_command(commands: Any) -> None:
         "--out", type=Path, default=Path("outputs/demo.png"), metavar="PNG", help="default: outputs/demo.png"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the first picture of every cell (default: 0)"
+        "--seed", type=_seed, default=0, help="seed of the first picture of every cell (default: 0)"
     )
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**62:
+        raise argparse.ArgumentTypeError(f"seed is {seed}; it must lie between 0 and {2**62 - 1}")
+    return seed

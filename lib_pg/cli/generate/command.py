@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import re
-import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from math import lcm
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lib_pg.accelerators import Sampling
+from lib_pg.cli.devices import check_device
 from lib_pg.cli.errors import UsageError
-from lib_pg.cli.generate.job import Job, with_lora
-from lib_pg.cli.generate.options import LoraFile, called, job_from
-from lib_pg.cli.generate.record import Provenance, from_text, to_text
-from lib_pg.cli.pipelines import fingerprint, load_pipeline
-from lib_pg.cli.png_text import PngTextError, read_parameters, write_parameters
+from lib_pg.cli.generate.asked import Asked, asked_for
+from lib_pg.cli.generate.job import Job
+from lib_pg.cli.generate.networks import called, hash_key
+from lib_pg.cli.generate.record import Provenance, to_text
+from lib_pg.cli.hashes import fingerprint
+from lib_pg.cli.output import output_folder, save_new
+from lib_pg.cli.picture_files import png_with
+from lib_pg.cli.pipelines import load_pipeline
 from lib_pg.cli.samplers import scheduler_for
 from lib_pg.formats import NetworkError
 from lib_pg.hosts.diffusers import (
@@ -33,31 +36,37 @@ from lib_pg.hosts.diffusers import (
 from lib_pg.networks import Network, describe, plan
 from lib_pg.settings import NO_CHECKPOINT
 
+# diffusers makes pictures of such sizes only, whatever the VAE's own factor.
+_SIZES = 8
+
 
 def run(options: argparse.Namespace) -> int:
     """Carry out the subcommand and return its exit code."""
     torch.set_grad_enabled(False)
-    job, wanted, position = _job(options)
-    pipeline = load_pipeline(options.checkpoint, options.config, options.device, job.dtype)
-    job = _at_model_size(job, pipeline)
-    pipeline.scheduler = scheduler_for(job.sampler, pipeline.scheduler)
-    pipeline.set_progress_bar_config(desc="sampling", leave=False)
-    networks = _networks(job, options.lora, pipeline)
-    base = _base(job, options, pipeline)
-    files = Provenance(
-        options.checkpoint.stem,
-        fingerprint(options.checkpoint),
-        {lora.name: fingerprint(lora.path) for lora in options.lora},
-    )
-    _compare(wanted, files)
-    to_text(job, files, 0, guided=True)  # what could not be written is said before the work, not after
-    _say_what_happens(job, networks, base)
-    options.out.mkdir(parents=True, exist_ok=True)
-    with installed(networks):
-        for number in range(options.count):
-            batch = replace(job, seed=job.seed + number * job.batch)
-            for path in _batch(pipeline, networks, base, batch, files, options.out, position):
-                print(path)
+    asked = asked_for(options)
+    for notice in asked.notices:
+        _warn(notice)
+    with output_folder(options.out, "--out"):
+        check_device(options.device)
+        pipeline = load_pipeline(options.checkpoint, options.config, options.device, asked.job.dtype)
+        job = _at_model_size(asked.job, pipeline)
+        pipeline.scheduler = scheduler_for(job.sampler, job.schedule_type, job.steps, pipeline.scheduler)
+        pipeline.set_progress_bar_config(desc="sampling", leave=False)
+        networks = _networks(job, pipeline)
+        base = _base(job, options, pipeline)
+        files = Provenance(
+            called(options.checkpoint),
+            fingerprint(options.checkpoint),
+            {hash_key(lora.name): fingerprint(lora.path) for lora in job.loras if lora.path is not None},
+        )
+        _compare(asked, files)
+        to_text(job, files, 0, guided=True)  # what could not be written is said before the work, not after
+        _say_what_happens(job, networks, base)
+        with installed(networks):
+            for number in range(options.count):
+                batch = replace(job, seed=job.seed + number * job.batch)
+                for path in _batch(pipeline, networks, base, batch, files, options.out, asked.position):
+                    print(path)
     return 0
 
 
@@ -86,52 +95,37 @@ def _batch(
         ).images
     for index, image in enumerate(images):
         if position in (None, index):
-            path = _free_path(out, job.seed + index)
-            write_parameters(image, path, to_text(job, files, index, run.ran))
-            yield path
-
-
-def _job(options: argparse.Namespace) -> tuple[Job, Provenance | None, int | None]:
-    """Return the job and, where it comes from a picture, that picture's files and place in its batch."""
-    job, wanted, position = Job(seed=secrets.randbelow(2**32)), None, None
-    if options.from_png is not None:
-        try:
-            job, wanted, position = from_text(read_parameters(options.from_png))
-        except PngTextError as error:
-            raise UsageError(str(error)) from error
-    job = job_from(options, job)
-    if position is not None and position >= job.batch:
-        raise UsageError(
-            f"the picture was number {position + 1} of its batch; --batch {job.batch} is too small"
-        )
-    for lora in options.lora:
-        job = with_lora(job, lora.name, lora.strength, lora.own)
-    return job, wanted, position
+            yield save_new(png_with(image, to_text(job, files, index, run.ran)), out, job.seed + index)
 
 
 def _at_model_size(job: Job, pipeline: Any) -> Job:
-    unit = pipeline.vae_scale_factor
-    own = pipeline.unet.config.sample_size * unit
-    job = replace(job, width=job.width or own, height=job.height or own)
+    unit = lcm(_SIZES, pipeline.vae_scale_factor)
+    own = pipeline.unet.config.sample_size
+    height, width = own if isinstance(own, (list, tuple)) else (own, own)
+    job = replace(
+        job,
+        width=job.width or width * pipeline.vae_scale_factor,
+        height=job.height or height * pipeline.vae_scale_factor,
+    )
     for name, pixels in (("width", job.width), ("height", job.height)):
-        if pixels % unit:
-            raise UsageError(f"{name} is {pixels}; this model needs a multiple of {unit}")
+        if pixels and pixels % unit:
+            near = max(unit, pixels // unit * unit)
+            raise UsageError(f"{name} is {pixels}; it must be a multiple of {unit}, such as {near}")
     return job
 
 
-def _networks(job: Job, given: Sequence[LoraFile], pipeline: Any) -> list[Network]:
-    paths = {lora.name: lora.path for lora in given}
+def _networks(job: Job, pipeline: Any) -> list[Network]:
     networks = []
     for use in job.loras:
-        if use.name not in paths:
-            raise UsageError(
-                f"the picture was made with network {use.name!r}; give its file with --lora PATH"
-            )
+        assert use.path is not None  # a job's networks have files
         try:
-            path, own = paths[use.name], use.own
-            networks.append(load_network(pipeline, path, use.strength, own.ratio, _warn, own.strength))
+            network = load_network(
+                pipeline, use.path, use.strength, use.own.ratio, _warn, use.own.strength,
+                te_strength=use.te_strength, name=use.name,
+            )  # fmt: skip
         except NetworkError as error:
             raise UsageError(str(error)) from error
+        networks.append(network)
     return networks
 
 
@@ -152,15 +146,11 @@ def _base(job: Job, options: argparse.Namespace, pipeline: Any) -> BaseCheckpoin
     return base
 
 
-def _compare(wanted: Provenance | None, files: Provenance) -> None:
-    """Warn where a picture is repeated with other files than it was made with."""
-    if wanted is None:
-        return
-    if wanted.model_hash != files.model_hash:
+def _compare(asked: Asked, files: Provenance) -> None:
+    """Warn where a picture is repeated with another checkpoint than it was made with."""
+    wanted = asked.picture
+    if wanted is not None and wanted.model_hash and wanted.model_hash != files.model_hash:
         _warn(f"the picture was made with model {wanted.model!r} ({wanted.model_hash}), not {files.model!r}")
-    for name, digest in wanted.lora_hashes.items():
-        if files.lora_hashes.get(name, digest) != digest:
-            _warn(f"network {name!r} is another file than the one the picture was made with")
 
 
 def _say_what_happens(job: Job, networks: Sequence[Network], base: BaseCheckpoint | None) -> None:
@@ -178,11 +168,6 @@ def _say_what_happens(job: Job, networks: Sequence[Network], base: BaseCheckpoin
 
 def _sampling(job: Job) -> Sampling:
     return Sampling(job.steps, job.scale)
-
-
-def _free_path(folder: Path, seed: int) -> Path:
-    taken = [int(found[1]) for path in folder.glob("*.png") if (found := re.match(r"(\d{5})-", path.name))]
-    return folder / f"{max(taken, default=-1) + 1:05d}-{seed}.png"
 
 
 def _warn(message: str) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.job import DTYPES, Job
+from lib_pg.cli.generate.networks import STRENGTHS, LoraFile, called
 from lib_pg.cli.paths import BUNDLED_PIPELINE
-from lib_pg.cli.samplers import SAMPLERS
+from lib_pg.cli.samplers import SAMPLERS, SCHEDULE_TYPES, schedule_type_for, split_sampler
 from lib_pg.controls import Control
 from lib_pg.prompt import WEAK_STRENGTHS, Own
 from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
@@ -33,6 +34,7 @@ _JOB_OPTIONS = (
     "negative",
     "steps",
     "sampler",
+    "schedule_type",
     "scale",
     "seed",
     "width",
@@ -41,26 +43,10 @@ _JOB_OPTIONS = (
     "dtype",
     "weak_memory",
 )
-_LORA = re.compile(r"(?P<path>.+?)(?::(?P<strength>[-+.\d][-+.\deE]*))?(?P<own>(?::(?:pg|weak)=[^:]*)*)")
 _LORA_FORM = "PATH[:STRENGTH][:pg=RATIO][:weak=STRENGTH]"
-
-
-def called(path: Path) -> str:
-    """Return what the user calls a file or folder: its name, without the ending that all of them have."""
-    return path.stem if path.suffix == ".safetensors" else path.name
-
-
-@dataclass(frozen=True)
-class LoraFile:
-    """A network as `--lora` gives it; what it leaves out is None."""
-
-    path: Path
-    strength: float | None = None
-    own: Own = field(default_factory=Own)
-
-    @property
-    def name(self) -> str:
-        return called(self.path)
+_NUMBER = re.compile(r"\s*[-+]?[.\d][-+.\deE]*\s*")
+_NAMED = re.compile(r"\s*([A-Za-z]+)\s*=([^/\\]*)")
+_NAMES = ("te", "unet", "pg", "weak")
 
 
 def add_command(commands: Any) -> None:
@@ -83,8 +69,8 @@ def add_command(commands: Any) -> None:
     )  # fmt: skip
     files.add_argument(
         "--lora", type=_lora, action="append", default=[], metavar=_LORA_FORM,
-        help="network file or PEFT folder, its strength (default 1), and its own weak ratio, or its own "
-        "strength in the weak branch (-2 to 2); may be given more than once",
+        help="network file or PEFT folder, its strength (default 1; or two, TEXT_ENCODER:UNET), and its own "
+        "weak ratio, or its own strength in the weak branch (-2 to 2); may be given more than once",
     )  # fmt: skip
     files.add_argument(
         "--base-checkpoint", type=Path, metavar="PATH",
@@ -95,7 +81,8 @@ def add_command(commands: Any) -> None:
     )
     files.add_argument(
         "--from-png", type=Path, metavar="PNG",
-        help="repeat the picture of this PNG; give its checkpoint and networks, other options change it",
+        help="repeat the picture of this PNG, JPEG or WebP, of this program or a WebUI; give its checkpoint "
+        "and networks, other options change it",
     )  # fmt: skip
     _add_job_options(parser.add_argument_group("picture"))
     guidance = parser.add_argument_group("guidance")
@@ -103,23 +90,39 @@ def add_command(commands: Any) -> None:
         _add_setting(guidance, name, CONTROLS[name])
 
 
-def job_from(options: argparse.Namespace, base: Job) -> Job:
-    """Return `base` with what was given on the command line put over it.
+def given_by(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the command line decides: fields of a job, and settings, by name."""
+    names = (*_JOB_OPTIONS, *_SETTINGS_HERE)
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.base_checkpoint is not None:
+        given["base_checkpoint"] = called(options.base_checkpoint)
+    if "sampler" in given:
+        given["sampler"], named = split_sampler(given["sampler"])
+        if named:
+            given.setdefault("schedule_type", named)
+    return given
+
+
+def job_from(given: Mapping[str, Any], base: Mapping[str, Any]) -> Job:
+    """Return the job of a picture's fields with what the command line decides put over them.
 
     Raises:
         UsageError: a value is out of range.
     """
-    given = {name: getattr(options, name) for name in _JOB_OPTIONS if getattr(options, name) is not None}
-    chosen = {name: getattr(options, name) for name in _SETTINGS_HERE if getattr(options, name) is not None}
-    if options.base_checkpoint is not None:
-        chosen["base_checkpoint"] = called(options.base_checkpoint)
+    chosen = {name: value for name, value in given.items() if name in CONTROLS}
+    fields = {**base, **{name: value for name, value in given.items() if name not in CONTROLS}}
+    settings = fields.get("settings", Job.settings)
     try:
         # A picture that was made without guidance is repeated without, unless a control is asked for.
         switch = {"enabled": True} if chosen else {}
-        settings = Settings.from_dict({**base.settings.to_dict(), **chosen, **switch})
+        fields["settings"] = Settings.from_dict({**settings.to_dict(), **chosen, **switch})
     except SettingsError as error:
         raise UsageError(str(error)) from error
-    return replace(base, settings=settings, **given)
+    if fields.get("schedule_type") and fields.get("sampler", Job.sampler) in SAMPLERS:
+        fields["schedule_type"] = schedule_type_for(
+            fields.get("sampler", Job.sampler), fields["schedule_type"]
+        )
+    return Job(**fields)
 
 
 def _add_job_options(group: Any) -> None:
@@ -132,9 +135,13 @@ def _add_job_options(group: Any) -> None:
     group.add_argument(
         "--sampler",
         "--scheduler",
-        choices=SAMPLERS,
         metavar="NAME",
         help=f"{', '.join(SAMPLERS)} (default: {Job.sampler})",
+    )
+    group.add_argument(
+        "--schedule-type",
+        metavar="NAME",
+        help=f"{', '.join(SCHEDULE_TYPES)} or Automatic, where the sampler can (default: the model's own)",
     )
     group.add_argument("--seed", type=int, help="seed of the first picture (default: a random one)")
     group.add_argument("--width", type=int, metavar="PIXELS", help="default: the model's own")
@@ -163,16 +170,29 @@ def _add_setting(group: Any, name: str, control: Control) -> None:
 
 
 def _lora(text: str) -> LoraFile:
-    match = _LORA.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected {_LORA_FORM}")
-    path = Path(match["path"])
-    if any(letter in path.stem for letter in "<>:,"):
-        raise argparse.ArgumentTypeError(f"{text!r}: a network's file name may not hold any of < > : ,")
-    strength = _within(text, "the strength", match["strength"], -100.0, 100.0)
-    named = dict(item.split("=", 1) for item in match["own"].split(":")[1:])
+    path, numbers, named = _split_lora(text)
+    unknown = [key for key in named if key not in _NAMES]
+    if not path or unknown or len(numbers) > 2:
+        problem = f"{unknown[0]}= is unknown" if unknown else "more than two strengths" if path else "no path"
+        raise argparse.ArgumentTypeError(f"{text!r}: {problem}; expected {_LORA_FORM}")
+    te = named.get("te", numbers[0] if numbers else "1" if "unet" in named else None)
+    unet = named.get("unet", numbers[1] if len(numbers) > 1 else te)
+    strength = _within(text, "the strength", unet, *STRENGTHS)
+    te_strength = _within(text, "the strength", te, *STRENGTHS)
     ratio = _within(text, "pg", named.get("pg"), 0.0, 1.0)
-    return LoraFile(path, strength, Own(ratio, _within(text, "weak", named.get("weak"), *WEAK_STRENGTHS)))
+    own = Own(ratio, _within(text, "weak", named.get("weak"), *WEAK_STRENGTHS))
+    return LoraFile(Path(path), strength, None if te_strength == strength else te_strength, own)
+
+
+def _split_lora(text: str) -> tuple[str, list[str], dict[str, str]]:
+    """Return the path, the numbers after it, and the named arguments; a path may hold colons itself."""
+    items = text.split(":")
+    first = len(items)
+    while first > 1 and (_NUMBER.fullmatch(items[first - 1]) or _NAMED.fullmatch(items[first - 1])):
+        first -= 1
+    pairs = [item.partition("=") for item in items[first:]]
+    named = {key.strip().lower(): value.strip() for key, sign, value in pairs if sign}
+    return ":".join(items[:first]), [number for number, sign, _ in pairs if not sign], named
 
 
 def _within(text: str, what: str, number: str | None, low: float, high: float) -> float | None:

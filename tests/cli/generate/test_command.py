@@ -6,36 +6,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from diffusers.utils import logging as diffusers_logging
 from PIL import Image, ImageChops
 from safetensors.torch import save_file
 
 from lib_pg.cli.main import main
-from lib_pg.cli.png_text import parse, read_parameters, write_parameters
+from lib_pg.cli.picture_files import read_parameters
+from lib_pg.cli.png_text import parse
 from tests.checkpoints import moved
-from tests.networks import random_kohya_file, random_peft_file
+from tests.networks import random_peft_file
 from tests.pipelines import sd_pipeline, sdxl_pipeline
 
 Run = Callable[..., list[Path]]
 FAST = ["--steps", "3", "--seed", "7", "--prompt", "a sks dog"]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    diffusers_logging.set_verbosity_error()  # as the program does before it imports diffusers
-    folder = tmp_path_factory.mktemp("models")
-    for name, pipeline in (("sd", sd_pipeline()), ("sdxl", sdxl_pipeline())):
-        pipeline.save_pretrained(folder / name)
-        encoders = {"te1": pipeline.text_encoder, "te2": getattr(pipeline, "text_encoder_2", None)}
-        for lora, seed in (("dog", 0), ("style", 1)):
-            random_kohya_file(
-                folder / f"{name}_{lora}.safetensors", pipeline.unet, **encoders, seed=seed, alpha=1.0
-            )
-    return folder
 
 
 @pytest.fixture
@@ -201,68 +186,6 @@ def test_a_network_of_the_picture_must_be_given_and_be_the_same(
     assert "'sd_dog' is another file" in capsys.readouterr().err
 
 
-BAD = {
-    "no checkpoint": (["--checkpoint", "missing"], "'missing' does not exist"),
-    "not a checkpoint": (["--checkpoint", "{models}/sd_dog.safetensors"], "a LoRA is given with --lora"),
-    "a pickle": (["--checkpoint", "{tmp}/model.ckpt"], "can run code"),
-    "a damaged file": (["--checkpoint", "{tmp}/model.safetensors"], "damaged"),
-    "an empty folder": (["--checkpoint", "{tmp}"], "has no model_index.json"),
-    "a bad config": (["--checkpoint", "{tmp}/single.safetensors", "--config", "{tmp}"], "no folder in"),
-    "no network": (["--lora", "missing.safetensors"], "missing"),
-    "a network for SDXL": (["--lora", "{models}/sdxl_dog.safetensors"], "does not fit"),
-    "an unknown option": (["--weak-ration", "1"], "--weak-ration"),
-    "omega out of range": (["--weak-ratio", "1.5"], "from 0 to 1"),
-    "omega not a number": (["--weak-ratio", "nan"], "from 0 to 1"),
-    "scale": (["--scale", "nan"], "between 0.0 and 100.0"),
-    "steps": (["--steps", "0"], "between 1 and 1000"),
-    "width": (["--width", "70"], "multiple of 4"),
-    "sampler": (["--sampler", "Eular"], "Eular"),
-    "device": (["--device", "cuda:77"], "cuda:77"),
-    "strength": (["--lora", "x.safetensors:1e9"], "between -100 and 100"),
-    "own ratio": (["--lora", "x.safetensors:1:pg=2"], "between 0 and 1"),
-    "own strength": (["--lora", "x.safetensors:1:weak=3"], "between -2 and 2"),
-    "own strength not a number": (["--lora", "x.safetensors:weak=x"], "expected a number"),
-    "no base": (["--base-checkpoint", "{tmp}/nowhere.safetensors"], "there is no such file"),
-    "another base": (["--base-checkpoint", "{models}/sdxl"], "for another architecture or incomplete"),
-    "a base that is a pickle": (["--base-checkpoint", "{tmp}/model.ckpt"], "pickle"),
-    "a tag": (["--prompt", "dog <lora:x:1>"], "--lora PATH"),
-    "a prompt that would not read back": (["--prompt", "a\nNegative prompt: b"], "would not read back"),
-    "not a picture": (["--from-png", "{models}/sd_dog.safetensors"], "cannot be read as a PNG"),
-    "a picture without parameters": (["--from-png", "{tmp}/plain.png"], "no generation parameters"),
-    "hostile parameters": (["--from-png", "{tmp}/hostile.png"], "expected a whole number"),
-    "hostile settings": (["--from-png", "{tmp}/settings.png"], "from 0 to 1"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_done_is_one_line_and_exit_code_2(
-    case: str, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "model.ckpt").write_bytes(b"\x80\x04.")
-    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 64)
-    save_file({"cond_stage_model.transformer.x": torch.zeros(1)}, tmp_path / "single.safetensors")
-    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
-    pairs = "Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64"
-    write_parameters(Image.new("RGB", (8, 8)), tmp_path / "hostile.png", f"dog\nSteps: 1e99, {pairs}")
-    write_parameters(
-        Image.new("RGB", (8, 8)), tmp_path / "settings.png", f"dog\nSteps: 3, {pairs}, PG weak ratio: 7"
-    )
-    options, message = BAD[case]
-    filled = [option.replace("{models}", str(models)).replace("{tmp}", str(tmp_path)) for option in options]
-    png = [] if "--from-png" in filled else FAST
-    code = _exit_code(
-        ["generate", "--checkpoint", str(models / "sd"), "--out", str(tmp_path / "out"), *png, *filled]
-    )
-    printed = capsys.readouterr()
-    errors = [line for line in printed.err.splitlines() if line.startswith("error: ")]
-    assert code == 2
-    assert len(errors) == 1
-    assert message in errors[0]
-    assert "Traceback" not in printed.err
-    assert printed.out == ""
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_single_file_without_its_configuration_says_how_to_give_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,10 +218,3 @@ finally:
     ):
         assert option in done.stdout
     assert "{PG,AG,CFG}" in done.stdout
-
-
-def _exit_code(arguments: list[str]) -> Any:
-    try:
-        return main(arguments)
-    except SystemExit as stop:  # argparse
-        return stop.code
