@@ -137,10 +137,10 @@ def test_attention_processors_of_diffusers_up_to_0_16(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".weight", ".default", ".default.weight"])
 def test_lengths_of_peft_under_every_name(tmp_path: Path, name: str) -> None:
-    lengths = torch.rand(8)
+    lengths = torch.rand(16)
     spelling = Spelling(prefixes("unet."), PEFT, more={f".lora_magnitude_vector{name}": lengths})
     layer = f"{ATTENTION}.to_q"
-    found, _ = matched(tmp_path, spelling, {"unet": (layer,)}, {"unet": tiny_unet()})
+    found, _ = matched(tmp_path, spelling, {"unet": (layer,)}, {"unet": tiny_unet(xl=True)})
     (delta,) = found.deltas["unet"].values()
     assert isinstance(delta, Dora)
     assert torch.equal(delta.magnitude, lengths)
@@ -186,7 +186,7 @@ def test_two_spellings_of_one_layer_in_one_file_are_refused(tmp_path: Path) -> N
     write(tmp_path, Spelling(prefixes("unet.")), unet, LAYERS, first)
     with pytest.raises(NetworkError, match="has two names for one layer"):
         match(read_network(tmp_path / "cat.safetensors"), unet)
-    named = {key.replace(".lora_A.", ".lora_A.default."): each for key, each in PAIR.items()}
+    named = {key.replace(".lora_A.", ".lora_A.default."): each.clone() for key, each in PAIR.items()}
     save_file(PAIR | named, tmp_path / "cat.safetensors")
     with pytest.raises(NetworkError, match="names the same tensor twice"):
         read_network(tmp_path / "cat.safetensors")
