@@ -28,7 +28,7 @@ from benchmarks.arms import (
 from benchmarks.denoisers import make
 from benchmarks.measure import measure
 from benchmarks.networks import KINDS, random_network
-from benchmarks.plan import FINE_TUNE, Setting, plan
+from benchmarks.plan import FINE_TUNE, Setting, plan, with_kernels
 from benchmarks.results_file import Results, read
 from lib_pg.deltas.merge import merged
 from tests.pipelines import relative_error, same_bits
@@ -105,9 +105,14 @@ def test_results_are_kept_after_every_setting_and_read_again(tmp_path: Path) -> 
     assert not Results(path, machine).has(replace(SETTING, batch=2))
     with pytest.raises(ValueError, match="another machine"):
         Results(path, {"kind": "cpu", "device": "there"})
+    assert results.lacks_kernels(SETTING) and not results.lacks_kernels(replace(SETTING, batch=2))
+    results.add_kernels(SETTING, {CFG: (100, 1e-9), PG: (120, 2e-9)})
+    assert not Results(path, machine).lacks_kernels(SETTING)
     (found,) = read(tmp_path)
     assert [row.setting for row in found.rows] == [SETTING]
-    assert "| PG |" in cost_page.page([found])
+    page = cost_page.page([found])
+    assert "| PG |" in page and "| 100 | 120 |" in page and "| 2.000x |" in page
+    assert "here is busy in less than 90% of CFG's step with tiny in float32" in page
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -118,6 +123,9 @@ def test_the_plan_names_every_setting_once_and_what_matters_first(device: str) -
     assert [setting.rank for setting in found[:6]] == [32, 16, 128] * 2
     assert {setting.kind for setting in found} == {*KINDS, FINE_TUNE}
     assert all(setting.arms[:2] == (CFG, PG) for setting in found)
+    counted = with_kernels(found)
+    assert found[0] in counted and len({setting.model for setting in counted}) == 3
+    assert len(counted) < 10 and any(setting.kind == "full difference" for setting in counted)
 
 
 @pytest.mark.skipif(not any(cost_page.RESULTS.glob("speed-*.json")), reason="nothing has been measured yet")
