@@ -97,7 +97,8 @@ def test_whatever_comes_between_leaves_the_hosts_weights(host: Host, what: str) 
     plain = picture(host, TUNED).picture
     before = host.state()
     if what == "hires":
-        answer = picture(host, TUNED, omega=0.4, enable_hr=True, hr_scale=1.5, hr_upscaler="Latent")
+        more = {"enable_hr": True, "hr_scale": 1.5, "hr_second_pass_steps": 4, "denoising_strength": 0.6}
+        answer = picture(host, TUNED, omega=0.4, hr_upscaler="Latent", **more)
     elif what == "refiner":
         answer = picture(host, TUNED, omega=0.4, refiner_checkpoint=BASE, refiner_switch_at=0.5)
         assert any("refiner is not weakened" in line for line in answer.told)
