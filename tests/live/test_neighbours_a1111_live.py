@@ -98,10 +98,13 @@ NEIGHBOURS: dict[str, Neighbour] = {
     "perturbed attention": Neighbour(
         "Incantations", incantations(perturbed=[True, 5.0, 0, 150, False, "Constant", 0, 100, False])
     ),
+    # The next two look at both rows of one call, which brute force cuts in two.
     "smoothed energy": Neighbour(
         "Incantations", incantations(energy=[True, 11.0, 0, 150]), by_brute_force=False, least=0.02
     ),
-    "semantic CFG": Neighbour("Incantations", incantations(semantic=[True, 1.0, 0.8, 3.0, 0.0, 0, 150, 4])),
+    "semantic CFG": Neighbour(
+        "Incantations", incantations(semantic=[True, 1.0, 0.8, 3.0, 0.0, 0, 150, 4]), by_brute_force=False
+    ),
     "T2I-Zero": Neighbour("Incantations", incantations(zero=[True, False, 2, 0.1, 0.5, 1.0, "", 0.0, 25, 0])),
     "FreeU": Neighbour("FreeU", [{"enable": True, "version": "2", "stage_infos": _STAGES}], wide=True),
     "Neutral Prompt": Neighbour("Neutral Prompt", None, f"{CAT} AND_PERP a red dog :0.8", off=NEUTRAL_OFF),

@@ -88,7 +88,16 @@ class A1111Pass(WebuiPass):
                 return self._model.get_learned_conditioning(prompt)
 
     def _null_for(self, null: Any, params: Any) -> Any:
-        return null_rows(null, params.text_uncond, in_length_of(params.text_cond))
+        # An extension that has its own forward for attention (Regional Prompter) expects the host's calls.
+        like = params.text_uncond if self._has_own_attention() else params.text_cond
+        return null_rows(null, params.text_uncond, in_length_of(like))
+
+    def _has_own_attention(self) -> bool:
+        """Whether an extension has replaced the forward of an attention block; the host does so by class."""
+        unet = self.unet_of(self._model)
+        return unet is not None and any(
+            "forward" in vars(module) for module in unet.modules() if hasattr(module, "to_k")
+        )
 
     def before_step(self, params: Any) -> None:
         if len(params.x) != len(tokens(params.text_cond)) + len(tokens(params.text_uncond)):

@@ -143,6 +143,29 @@ def test_controlnets_mark_is_carried_over() -> None:
     assert torch.equal(params.text_uncond[:, 1:4], params.text_uncond[:, 4:])
 
 
+@pytest.mark.parametrize(("replaced", "length"), [(False, 6), (True, 3)])
+def test_the_null_prompt_is_as_long_as_an_extension_s_attention_expects(replaced: bool, length: int) -> None:
+    """One call for both branches is faster; Regional Prompter counts the calls that the host would make."""
+    with host([dog()]) as model:
+        attention = torch.nn.Module()
+        attention.to_k = torch.nn.Identity()
+        if replaced:
+            attention.forward = lambda x: x
+        model.model.diffusion_model.attention = attention
+        guidance = start(Processing(), ON)
+        assert guidance is not None
+        guidance.begin_pass(model)
+        params = types.SimpleNamespace(
+            x=torch.randn(2, 6),
+            text_cond=torch.randn(1, 6, 6),
+            text_uncond=torch.randn(1, 3, 6),
+            total_sampling_steps=4,
+        )
+        guidance.before_step(params, model)
+        guidance.end_batch()
+    assert params.text_uncond.shape == (1, length, 6)
+
+
 def test_a_refiners_model_is_guided_too() -> None:
     options = {"prompts": ["a dog"], "pictures": 1}
     network = dog()
