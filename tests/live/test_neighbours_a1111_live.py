@@ -113,8 +113,8 @@ NEIGHBOURS: dict[str, Neighbour] = {
     ),
     "Neutral Prompt, rescaled": Neighbour("Neutral Prompt", [0.7]),
     "CADS": Neighbour("CADS", [True, 0.6, 0.9, 0.25, 1.0, True, False]),
-    "Detail Daemon": Neighbour("Detail Daemon", daemon(0.5, "both")),
-    "Detail Daemon, uncond": Neighbour("Detail Daemon", daemon(1.0, "uncond")),
+    "Detail Daemon": Neighbour("Detail Daemon", daemon(0.5, "both"), least=0.1),
+    "Detail Daemon, uncond": Neighbour("Detail Daemon", daemon(1.0, "uncond"), least=0.1),
     "Dynamic Thresholding": Neighbour("Dynamic Thresholding (CFG Scale Fix)", _SCALE_FIX),
 }
 every = pytest.mark.parametrize("name", NEIGHBOURS)
