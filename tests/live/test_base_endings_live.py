@@ -22,7 +22,7 @@ GUIDED = {"enabled": True, "weak_ratio": 0.4, "base_checkpoint": BASE}
 RANK = "pg_weak_memory"
 
 CASES: dict[str, dict[str, Any]] = {
-    "refiner": {"refiner_checkpoint": BASE, "refiner_switch_at": 0.5},
+    "refiner": {"refiner_checkpoint": BASE, "refiner_switch_at": 0.7},
     "hires": {
         "enable_hr": True,
         "hr_scale": 1.5,
@@ -56,6 +56,7 @@ def test_weights_and_the_next_picture_are_the_same_bits(host: Host, case: str, f
     except HostError:
         assert fault == "error"
     else:
+        assert fault != "error"
         print(f"{case}, {fault or 'no fault'}: {answer.guidance()}, said: {answer.told}")
         assert answer.guidance()["PG base checkpoint"] == BASE
     assert np.array_equal(picture(host).picture, plain)
