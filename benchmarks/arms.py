@@ -106,6 +106,9 @@ class _Host:
     def strengths(self) -> None:
         return None
 
+    def settle(self, module: nn.Module) -> None:
+        """Nothing: strengths stay."""
+
     def null_prompt(self, ratios: Sequence[float]) -> Tensor:
         return self._case.texts["null"]
 

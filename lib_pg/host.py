@@ -37,6 +37,9 @@ class Host(Protocol[Prompt_co]):
         None where the host keeps them for a whole run.
         """
 
+    def settle(self, module: nn.Module) -> None:
+        """Bring a layer's own weights up to what `strengths` says; only called where that says something."""
+
     def null_prompt(self, ratios: Sequence[float]) -> Prompt_co:
         """Encode what the host uses for an empty negative prompt, each network at its omega.
 

@@ -67,13 +67,15 @@ class GuidedRun(Generic[Prompt]):
         self._active = settings.enabled and settings.mode != "CFG" and self._plan.weakens
         in_unet = [network.parts["unet"] for network in networks if "unet" in network.parts]
         self._in_unet = [index for index, network in enumerate(networks) if "unet" in network.parts]
+        is_fixed = host.strengths() is None
         self._branch = WeakBranch(
             in_unet,
             on_fault,
             host.pristine,
             kept=kept,
             model=host.unet(),
-            strengths=None if host.strengths() is None else self._strengths,
+            strengths=None if is_fixed else self._strengths,
+            settle=None if is_fixed else host.settle,
         )
         self._in_text = [index for index, network in enumerate(networks) if network.parts.keys() - {"unet"}]
         self._null_prompts: dict[tuple[float, ...], Prompt] = {}

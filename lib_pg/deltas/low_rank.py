@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lib_pg.deltas.base import Additive
 from lib_pg.deltas.kind import (
@@ -107,9 +107,17 @@ class LowRank(Additive):
             self._add_to_linear(output, x, factor * self.scale)
 
     def _add_to_linear(self, output: Tensor, x: Tensor, factor: float) -> None:
-        thin = functional.linear(x, self.down)
-        rows = output.view(-1, output.shape[-1])
-        rows.addmm_(thin.view(-1, self.rank), self.up.t(), alpha=factor)
+        # Two products and nothing that could be kept: on small layers each operation costs as much as one.
+        thin = torch.mm(x.reshape(-1, x.shape[-1]), self._down_t)
+        output.view(-1, output.shape[-1]).addmm_(thin, self._up_t, alpha=factor)
+
+    @cached_property
+    def _down_t(self) -> Tensor:
+        return self.down.t()
+
+    @cached_property
+    def _up_t(self) -> Tensor:
+        return self.up.t()
 
     def _add_to_conv(self, output: Tensor, x: Tensor, module: nn.Conv2d, factor: float) -> None:
         # The module's own method, for hosts that switch a live layer to circular padding (seamless tiles).
@@ -120,7 +128,7 @@ class LowRank(Additive):
             pixels.baddbmm_(self.up.expand(count, -1, -1), thin.reshape(count, self.rank, -1), alpha=factor)
         else:  # channels last: the channels of a pixel lie side by side, as the features of a linear layer
             pixels = output.permute(0, 2, 3, 1).view(-1, output.shape[1])
-            pixels.addmm_(thin.permute(0, 2, 3, 1).reshape(-1, self.rank), self.up.t(), alpha=factor)
+            pixels.addmm_(thin.permute(0, 2, 3, 1).reshape(-1, self.rank), self._up_t, alpha=factor)
 
 
 def check_pair(headers: Headers, down: str = "down", up: str = "up", mid: str = "mid") -> Plan:

@@ -61,7 +61,7 @@ class WeakBranch:
         pristine: returns a layer's parameters without networks, None where they are not known.
         choice: decides for each layer which engine it gets.
         model: what the modules are parts of, which finds the rows of layers that are called with only some.
-        strengths: as for `BranchState`.
+        strengths, settle: as for `BranchState`.
         kept: weak weights of full fine-tunes from an earlier run, by layer, which are used again where they
             are the same; those of this run are put there. They cost more to make than any network's.
 
@@ -78,10 +78,11 @@ class WeakBranch:
         kept: KeptWeights | None = None,
         model: nn.Module | None = None,
         strengths: Callable[[], Sequence[float]] | None = None,
+        settle: Callable[[nn.Module], None] | None = None,
     ) -> None:
         self.networks = tuple(networks)
         partial = PartialCalls(lambda: {} if model is None else owners_of(model))
-        self._state = BranchState(self.networks, on_fault, strengths, partial)
+        self._state = BranchState(self.networks, on_fault, strengths, settle, partial)
         self._rows, self._rows_are = Rows(), (tuple[int, ...](), 1)
         self._layers: dict[nn.Module, _Layer] = {}
         self._choices: Counter[Choice] = Counter()

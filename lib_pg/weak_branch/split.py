@@ -100,8 +100,8 @@ class SplitLayer(GuidanceForward):
         return self._forward(*args, **kwargs)
 
     def _weak_parameters(self) -> Mapping[str, nn.Parameter | None]:
-        if self._state.may_change:
-            self._weights.settle()
+        if self._state.settle is not None:  # or else the host's forward would merge into ours
+            self._state.settle(self._module)
         return self._weights.at(self._state.networks, self._state.ratios)
 
 

@@ -23,10 +23,10 @@ class BranchState:
         on_fault: gets an error of a hook; without it, the call of the layer raises.
         strengths: returns the multipliers that the networks have now, where a host may change them within a
             call of the model; without it they are those of `networks`.
+        settle: brings a layer's own weights up to them.
         partial: tells the rows of a layer that is called with a part of them.
 
     Attributes:
-        may_change: whether the host may change the strengths within a run.
         left: layers that were called with rows that could not be told; these were left as they are.
         followed: whether the networks' strengths have changed since the beginning.
         weakened: whether any network had another strength in the weak branch; only kept with `strengths`.
@@ -37,13 +37,14 @@ class BranchState:
         networks: Sequence[ActiveNetwork],
         on_fault: Callable[[Exception], None] | None,
         strengths: Callable[[], Sequence[float]] | None,
+        settle: Callable[[nn.Module], None] | None,
         partial: PartialCalls,
     ) -> None:
         self.live = False
         self.rows = Rows()
         self.networks = tuple(networks)
         self.left: dict[nn.Module, None] = {}
-        self.may_change = strengths is not None
+        self.settle = settle
         self.followed = self.weakened = False
         self._on_fault = on_fault
         self._strengths = strengths
@@ -62,7 +63,7 @@ class BranchState:
         """Set the rows of the coming call of the model, and what they read."""
         self.rows = rows
         self._partial.begin(text)
-        self._to_read = self.may_change
+        self._to_read = self._strengths is not None
 
     def guides(self) -> bool:
         """Say whether the coming call of a layer may have weak rows."""
@@ -77,7 +78,7 @@ class BranchState:
 
         A wrong row would be worse than a layer at full strength.
         """
-        share = self.rows.share(len(x)) or self._partial.share(module, x, self.rows)
+        share = self.rows.share(x.shape[0]) or self._partial.share(module, x, self.rows)
         if share is None:
             self.left[module] = None
             return _NONE

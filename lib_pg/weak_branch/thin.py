@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -31,6 +32,7 @@ class ThinLayer(GuidanceHook):
         self._module = module
         self._originals = list(deltas)
         self._deltas = list(deltas)
+        self._kept_for: tuple[torch.device, torch.dtype] | None = None
         self._handle: RemovableHandle | None = None
 
     def attach(self) -> None:
@@ -58,18 +60,20 @@ class ThinLayer(GuidanceHook):
 
     def _correct(self, module: nn.Module, x: Tensor, output: Tensor) -> None:
         state = self._state
-        self._follow(output)
+        if (output.device, output.dtype) != self._kept_for:
+            self._keep_for(output)
         for rows in state.share(module, x).weak:
-            weak_x = x[rows].to(output.dtype)  # another dtype only under autocast
+            weak, weak_x = output[rows], x[rows]
+            if weak_x.dtype != weak.dtype:  # only under autocast
+                weak_x = weak_x.to(weak.dtype)
             for network, delta in self._deltas:
-                factor = state.factors[network]
-                if factor:
-                    delta.add_to(output[rows], weak_x, module, factor)
+                if factor := state.factors[network]:
+                    delta.add_to(weak, weak_x, module, factor)
 
-    def _follow(self, output: Tensor) -> None:
-        """Keep the factors where the layer computes now: moved and cast once, not at every call."""
-        if any(not delta.is_on(output.device, output.dtype) for _, delta in self._deltas):
-            # From the originals: a detour through half precision must not cost precision for good.
-            self._deltas = [
-                (index, delta.to(output.device, output.dtype)) for index, delta in self._originals
-            ]
+    def _keep_for(self, output: Tensor) -> None:
+        """Keep the factors where the layer computes now: moved and cast once, not at every call.
+
+        From the originals: a detour through half precision must not cost precision for good.
+        """
+        where = self._kept_for = output.device, output.dtype
+        self._deltas = [(index, delta.to(*where)) for index, delta in self._originals]

@@ -67,10 +67,6 @@ class WeakWeights:
         """Bytes of the weak weights as they are now; 0 before they were needed."""
         return sum(value.nbytes for value in self._made.values() if value is not None)
 
-    def settle(self) -> None:
-        """Have the host bring the layer's own weights up to date; its forward would do it into ours."""
-        self._pristine(self._module)
-
     def are_strong(self, networks: Sequence[ActiveNetwork], ratios: Sequence[float]) -> bool:
         """Say whether the layer's own weights are the weak ones."""
         return all(

@@ -158,13 +158,10 @@ class ForwardDelta(Additive):
 
 
 def pristine(layer: nn.Module) -> Parameters | None:
-    """Return a layer's parameters without networks; None where the host does not keep them.
-
-    The host is made to merge before: at the layer's next call it would merge into whatever is there then.
-    """
+    """Return a layer's parameters without networks; None where the host does not keep them."""
     if adds_in_forward(layer):
         return None
-    lora_module().network_apply_weights(layer)
+    merge(layer)
     weight, bias = getattr(layer, "network_weights_backup", None), getattr(layer, "network_bias_backup", None)
     if weight is None:
         return None
@@ -173,6 +170,12 @@ def pristine(layer: nn.Module) -> Parameters | None:
     if (half := _half_of(layer)) is not None:
         return {"weight": half, "bias": getattr(layer, "fp16_bias", None)}
     return {"weight": weight, "bias": bias}
+
+
+def merge(layer: nn.Module) -> None:
+    """Have the host merge its networks into a layer, as it would at the layer's next call."""
+    if not adds_in_forward(layer):
+        lora_module().network_apply_weights(layer)
 
 
 def adds_in_forward(layer: nn.Module) -> bool:

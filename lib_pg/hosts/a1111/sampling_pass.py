@@ -52,6 +52,10 @@ class A1111Pass(WebuiPass):
         of_base = [1.0] * self.has_base
         return of_base + [unet_strength(loaded) for loaded in self._in_weights]
 
+    def settle(self, module: nn.Module) -> None:
+        """Have the host merge now: at the layer's next call it would merge into whatever is there then."""
+        merging.merge(module)
+
     def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
         self._in_weights = tuple(loaded_networks())
         layers = getattr(self._model, "network_layer_mapping", {})  # made with the first network

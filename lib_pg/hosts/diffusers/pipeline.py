@@ -203,6 +203,9 @@ class DiffusersHost:
     def strengths(self) -> None:
         return None
 
+    def settle(self, module: nn.Module) -> None:
+        """Nothing: strengths stay."""
+
     def null_prompt(self, ratios: Sequence[float]) -> EncodedPrompt:
         pipeline = self._pipeline
         with ExitStack() as stack, torch.no_grad():

@@ -188,6 +188,10 @@ class WebuiPass(ABC):
     def strengths(self) -> Sequence[float] | None:
         return None
 
+    def settle(self, module: nn.Module) -> None:
+        """Do nothing: the host has merged its networks before the pass."""
+        return None
+
     def warn(self, message: str) -> None:
         self._warn(message)
 
