@@ -77,7 +77,8 @@ def brought_together(
     """Find the files of the tagged networks, and let `--lora` change networks and add some.
 
     The first `--lora` of a file changes the first network with that file, the second the second; what is
-    left over is added. A network whose file was not given keeps `path` None.
+    left over is added. A network whose file was not given keeps `path` None. As in prompts, what one use of a
+    file says of the weak branch holds for all of them.
 
     Args:
         uses: the networks of the prompt.
@@ -104,7 +105,15 @@ def brought_together(
     for use in found:
         if use.path is not None:
             _check_strengths(use)
-    return tuple(found)
+    return _with_shared_own(found)
+
+
+def _with_shared_own(uses: Sequence[LoraUse]) -> tuple[LoraUse, ...]:
+    own: dict[str, Own] = {}
+    files = [use.name if use.path is None else _real(use.path) for use in uses]
+    for file, use in zip(files, uses, strict=True):
+        own[file] = use.own.after(own.get(file, Own()))
+    return tuple(replace(use, own=own[file]) for file, use in zip(files, uses, strict=True))
 
 
 def names_of(paths: Sequence[Path]) -> dict[Path, str]:
@@ -159,9 +168,7 @@ def _changed(use: LoraUse, lora: LoraFile) -> LoraUse:
     """Return a network with what `--lora` says (not None) put over it."""
     if lora.strength is not None:
         use = replace(use, strength=lora.strength, te_strength=lora.te_strength)
-    ratio = use.own.ratio if lora.own.ratio is None else lora.own.ratio
-    strength = use.own.strength if lora.own.strength is None else lora.own.strength
-    return replace(use, own=Own(ratio, strength))
+    return replace(use, own=lora.own.after(use.own))
 
 
 def _check_strengths(use: LoraUse) -> None:

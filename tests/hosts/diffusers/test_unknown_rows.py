@@ -54,7 +54,7 @@ def own(kind: Any) -> Any:
 
 def test_a_class_of_ones_own_with_diffusers_call_is_guided() -> None:
     pipeline = own(SameCall)
-    with guided(pipeline, [], settings()) as run:
+    with guided(pipeline, [random_network(pipeline)], settings()) as run:
         sample(pipeline)
     assert run.ran
 
@@ -72,10 +72,11 @@ def test_an_unknown_pipeline_is_refused_by_name(kind: Any) -> None:
 
 def test_it_is_guided_once_its_branches_are_named() -> None:
     pipeline = own(OwnCall)
-    with guided(pipeline, [], settings(), branches=("unconditional", "prompt")) as run:
+    networks = [random_network(pipeline)]
+    with guided(pipeline, networks, settings(), branches=("unconditional", "prompt")) as run:
         sample(pipeline)
         assert run.ran
-    with guided(pipeline, [], settings(), lambda _: None, branches=("unconditional", "prompt")) as run:
+    with guided(pipeline, networks, settings(), lambda _: None, branches=("unconditional", "prompt")) as run:
         sample(pipeline, guidance_scale=1.0, batch=2)
         assert not run.ran  # it says itself that there is no CFG
 
