@@ -42,7 +42,6 @@ class Neighbour:
         options: settings of the host with which it works.
         off: settings that switch it off, where leaving the arguments out does not.
         by_brute_force: whether brute force can be combined with it.
-        twice: whether it does something else where strong and weak rows come in two calls.
         least: what it changes in a picture at least, in the mean of 255 levels.
         wide: whether it does nothing to a small model.
     """
@@ -54,7 +53,6 @@ class Neighbour:
     options: Mapping[str, Any] = field(default_factory=dict)
     off: Mapping[str, Any] = field(default_factory=dict)
     by_brute_force: bool = True
-    twice: bool = False
     least: float = FAR
     wide: bool = False
 
@@ -87,10 +85,7 @@ _REGIONS = "a cat BREAK a red dog"
 
 NEIGHBOURS: dict[str, Neighbour] = {
     "NegPiP": Neighbour("NegPiP", [True], f"{CAT},(red:-1.5)"),
-    # It halves the attention's heads where both come in one call.
-    "Regional Prompter, attention": Neighbour(
-        "Regional Prompter", regional("Attention"), _REGIONS, twice=True
-    ),
+    "Regional Prompter, attention": Neighbour("Regional Prompter", regional("Attention"), _REGIONS),
     # It sets networks before every call itself; the negative pass has none of them by default.
     "Regional Prompter, latent": Neighbour(
         "Regional Prompter", regional("Latent"), _REGIONS, options=NEUTRAL_OFF, by_brute_force=False
@@ -134,7 +129,7 @@ class Maker:
         beside = {neighbour.title: neighbour.args} if on and neighbour.args else {}
         options = {**neighbour.options, **self._checkpoint, **({} if on else neighbour.off)}
         if brute >= 0:
-            beside = {**beside, BRUTE_FORCE: [brute, neighbour.twice]}
+            beside = {**beside, BRUTE_FORCE: [brute]}
         args = None if omega is None else {"enabled": True, "weak_ratio": omega}
         values = {"steps": 4, **neighbour.values, **values}
         return self._host.txt2img(self._prompt, args=args, always_on=beside, options=options, **values)

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
-import torch
 from modules import script_callbacks, scripts, shared
 from modules.prompt_parser import SdConditioning
 
@@ -42,14 +41,9 @@ class Lowered:
 
 
 class WeakPass:
-    """One pass of sampling: its null prompt and its hooks on the U-Net.
+    """One pass of sampling: its null prompt and its hooks on the U-Net."""
 
-    Args:
-        twice: call the U-Net with all rows twice, lowered the second time, and take the weak rows from there:
-            for extensions that do something else where strong and weak rows come in two calls.
-    """
-
-    def __init__(self, p: Any, ratio: float, twice: bool) -> None:
+    def __init__(self, p: Any, ratio: float) -> None:
         networks = sys.modules["networks"].loaded_networks
         second = getattr(p, "is_hr_pass", False)  # SDXL's prompts know the size of the picture
         width, height = (p.hr_upscale_to_x, p.hr_upscale_to_y) if second else (p.width, p.height)
@@ -63,14 +57,9 @@ class WeakPass:
         self.rows_left = self.weak_left = 0
         # Here, because an extension may have set it for this generation (Regional Prompter does).
         self.batched = shared.opts.data.get("batch_cond_uncond", True)
-        shared.opts.data["batch_cond_uncond"] = twice
+        shared.opts.data["batch_cond_uncond"] = False
         unet = shared.sd_model.model.diffusion_model
-        self.unet, self.forward, self.handles = unet, unet.forward, []
-        if twice:
-            unet.forward = self.call_twice
-        else:
-            self.handles.append(unet.register_forward_pre_hook(self.before))
-            self.handles.append(unet.register_forward_hook(self.after))
+        self.handles = [unet.register_forward_pre_hook(self.before), unet.register_forward_hook(self.after)]
 
     def step(self, params: Any) -> None:
         old, null = params.text_uncond, self.null
@@ -93,14 +82,6 @@ class WeakPass:
         else:
             self.rows_left = max(self.rows_left - rows, 0)
 
-    def call_twice(self, *args: Any, **kwargs: Any) -> Any:
-        strong = self.forward(*args, **kwargs)
-        if len(strong) != self.rows_left + self.weak_left:
-            return strong
-        with self.lowered:
-            weak = self.forward(*args, **kwargs)
-        return torch.cat([strong[: self.rows_left], weak[self.rows_left :]])
-
     def after(self, unet: Any, args: tuple[Any, ...], output: Any) -> None:
         if self.weak:
             self.lowered.__exit__()
@@ -109,11 +90,10 @@ class WeakPass:
         shared.opts.data["batch_cond_uncond"] = self.batched
         while self.handles:
             self.handles.pop().remove()
-        vars(self.unet).pop("forward", None)
 
 
 class Script(scripts.Script):
-    """Always visible; its arguments are omega, less than 0 switches it off, and whether to call twice."""
+    """Always visible; its one argument is omega, and less than 0 switches it off."""
 
     def title(self) -> str:
         return TITLE
@@ -122,15 +102,12 @@ class Script(scripts.Script):
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        return [
-            gr.Number(-1, label="Omega", visible=False),
-            gr.Checkbox(False, label="Twice", visible=False),
-        ]
+        return [gr.Number(-1, label="Omega", visible=False)]
 
-    def process_before_every_sampling(self, p: Any, ratio: float, twice: bool, **given: Any) -> None:
+    def process_before_every_sampling(self, p: Any, ratio: float, **given: Any) -> None:
         _end(p)
         if ratio is not None and ratio >= 0:
-            p.brute_force = WeakPass(p, ratio, twice)
+            p.brute_force = WeakPass(p, ratio)
 
     def postprocess_batch(self, p: Any, *args: Any, **given: Any) -> None:
         _end(p)
