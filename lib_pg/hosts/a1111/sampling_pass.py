@@ -30,6 +30,7 @@ class A1111Pass(WebuiPass):
     _predictions: Sequence[Tensor] = ()
     _denoiser: nn.Module | None = None
     _in_weights: Sequence[Any] = ()
+    _own_attention: bool | None = None
 
     @staticmethod
     def unet_of(model: Any) -> nn.Module | None:
@@ -93,15 +94,10 @@ class A1111Pass(WebuiPass):
 
     def _null_for(self, null: Any, params: Any) -> Any:
         # An extension that has its own forward for attention (Regional Prompter) expects the host's calls.
-        like = params.text_uncond if self._has_own_attention() else params.text_cond
+        if self._own_attention is None:
+            self._own_attention = _has_own_attention(self.unet_of(self._model))
+        like = params.text_uncond if self._own_attention else params.text_cond
         return null_rows(null, params.text_uncond, in_length_of(like))
-
-    def _has_own_attention(self) -> bool:
-        """Whether an extension has replaced the forward of an attention block; the host does so by class."""
-        unet = self.unet_of(self._model)
-        return unet is not None and any(
-            "forward" in vars(module) for module in unet.modules() if hasattr(module, "to_k")
-        )
 
     def before_step(self, params: Any) -> None:
         if len(params.x) != len(tokens(params.text_cond)) + len(tokens(params.text_uncond)):
@@ -150,6 +146,13 @@ class A1111Pass(WebuiPass):
 
     def _after_unet(self, unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.run.leave_unet()
+
+
+def _has_own_attention(unet: nn.Module | None) -> bool:
+    """Whether an extension has replaced the forward of an attention block; the host does so by class."""
+    return unet is not None and any(
+        "forward" in vars(module) for module in unet.modules() if hasattr(module, "to_k")
+    )
 
 
 def _hypernetwork_notes() -> list[str]:
