@@ -61,8 +61,8 @@ GROWTH = {
     ),
     "steps": (
         "Steps",
-        "Guidance is prepared once a picture, so that its share falls with the steps; computed from the "
-        "measured preparation of a first picture and the measured steps.",
+        "Guidance is prepared once a picture, so that its share falls with the steps; computed from the step "
+        "to CFG and the measured preparation of a first picture.",
     ),
 }
 STEPS = (1, 2, 4, 8, 20, 30, 50)

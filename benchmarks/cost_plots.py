@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from benchmarks.arms import ARMS, CFG, PG
+from benchmarks.arms import ARMS, CFG
 from benchmarks.cost_page import GROWTH, STEP_TARGETS, STEPS
 from benchmarks.results_file import Machine, Row
 
@@ -88,4 +88,4 @@ def _points(machine: Machine, model: str, name: str) -> list[tuple[float, float]
 
 
 def _picture(row: Row, steps: int) -> float:
-    return (row.prepared(0) + steps * row.step(PG)) / (steps * row.step(CFG))
+    return row.ratio() + row.prepared(0) / (steps * row.step(CFG))
