@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
 from lib_pg.deltas.base import Delta, Parameters
+
+
+class Stored(Protocol):
+    """A parameter in a file."""
+
+    def load(self) -> Tensor:
+        """Return it, read anew at every call."""
+
+    def pieces(self) -> Iterator[Tensor]:
+        """Yield its values in order, flat; a piece is valid until the next is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,11 +27,11 @@ class FineTune(Delta):
 
     Attributes:
         own: returns the layer's parameters in the fine-tuned checkpoint, without any network.
-        base: returns those that the base has other values for, read anew at every call.
+        stored: those that the base has other values for.
     """
 
     own: Callable[[], Parameters]
-    base: Callable[[], Parameters]
+    stored: Mapping[str, Stored]
 
     kind = "full fine-tune"
 
@@ -28,6 +39,10 @@ class FineTune(Delta):
     def nbytes(self) -> int:
         """Nothing: one is the model's, the other stays in its file."""
         return 0
+
+    def base(self) -> Parameters:
+        """Return the parameters that the base has other values for."""
+        return {name: each.load() for name, each in self.stored.items()}
 
     def contribution(self, parameters: Parameters, strength: float) -> dict[str, Tensor]:
         own, added = self.own(), {}

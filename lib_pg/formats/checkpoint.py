@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas.kind import BYTES, FactorError, Header, finite
+from lib_pg.deltas.pieces import pieces
 from lib_pg.deltas.shapes import is_same
 from lib_pg.formats.checkpoint_names import Place
 from lib_pg.formats.container import open_container, starts_of
 from lib_pg.formats.errors import NetworkError, printable
 
 ADVICE = "choose the checkpoint that the loaded one was trained from, as .safetensors"
+_PIECE = 1 << 19  # bytes that are read at once, where not all are kept
 _TYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 # Folders of diffusers, and the names their weights have there, whole or in parts.
 _FOLDERS = {"unet": "unet", "te1": "text_encoder", "te2": "text_encoder_2"}
@@ -90,6 +92,7 @@ class Source:
         self._place = place
         self._shape = shape
         header = tensor.header
+        self._key = printable(header.key)
         if header.dtype not in BYTES:
             raise self._error(f"is stored as {header.dtype}, expected F16, BF16, F32 or F64")
         stored = header.shape[::-1] if place.turned else header.shape
@@ -107,15 +110,10 @@ class Source:
         The bytes are read as they are: opening the file with its library reads the header every time, which
         takes longer than most tensors, and a mapped file must not be replaced.
         """
-        tensor, header = self._tensor, self._tensor.header
-        try:
-            if os.stat(tensor.file).st_mtime_ns != tensor.changed:
-                raise self._error("cannot be read: the file was changed while it was in use")
-            content = np.fromfile(tensor.file, np.uint8, header.nbytes, offset=tensor.start)
-        except OSError as error:
-            raise self._error(f"cannot be read ({printable(str(error))})") from error
-        if len(content) != header.nbytes:
-            raise self._error("cannot be read: the file is shorter than its header says")
+        header = self._tensor.header
+        content = np.empty(header.nbytes, np.uint8)
+        for _ in self._read(content, len(content)):
+            pass
         value = torch.from_numpy(content).view(_TYPES[header.dtype]).reshape(header.shape)
         if value.dtype == torch.float64:
             value = value.float()
@@ -126,6 +124,42 @@ class Source:
         if self._lacks_mask():
             value = nn.functional.pad(value, (0, 0, 0, 0, 0, self._shape[1] - value.shape[1]))
         return value.reshape(self._shape)
+
+    def pieces(self) -> Iterator[Tensor]:
+        """Yield its values in order, flat, in its own type; a piece is valid until the next is asked for.
+
+        Fresh memory for all of it would take longer than to read it.
+
+        Raises:
+            NetworkError: as for `load`.
+        """
+        header = self._tensor.header
+        if self._place.turned or self._place.third is not None or self._lacks_mask():
+            yield from pieces(self.load().reshape(-1))
+            return
+        buffer = np.empty(min(header.nbytes, _PIECE), np.uint8)
+        for count in self._read(buffer, header.nbytes):
+            yield torch.from_numpy(buffer[:count]).view(_TYPES[header.dtype])
+
+    def _read(self, buffer: np.ndarray, total: int) -> Iterator[int]:
+        """Fill `buffer` again and again with what comes next of `total` bytes; yield how many it has."""
+        tensor = self._tensor
+        try:
+            if os.stat(tensor.file).st_mtime_ns != tensor.changed:
+                raise self._error("cannot be read: the file was changed while it was in use")
+            with open(tensor.file, "rb", buffering=0) as file:
+                file.seek(tensor.start)
+                while total:
+                    wanted, count = buffer.data[:total], 0
+                    while count < len(wanted):
+                        got = file.readinto(wanted[count:])
+                        if not got:
+                            raise self._error("cannot be read: the file is shorter than its header says")
+                        count += got
+                    total -= count
+                    yield count
+        except OSError as error:
+            raise self._error(f"cannot be read ({printable(str(error))})") from error
 
     def check(self, value: Tensor) -> None:
         """Refuse what has been loaded where it is not finite.
@@ -148,7 +182,7 @@ class Source:
         )
 
     def _error(self, problem: str) -> NetworkError:
-        return NetworkError(self._checkpoint, f"its {printable(self._tensor.header.key)} {problem}", ADVICE)
+        return NetworkError(self._checkpoint, f"its {self._key} {problem}", ADVICE)
 
 
 def _tensors(file: Path, name: str) -> dict[str, Stored]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +93,7 @@ def difference(
             deltas[module], missed = truncate(change["weight"], change.get("bias"), rank)
             whole, lost = whole + float(change["weight"].square().sum()), lost + missed
         else:
-            deltas[module] = _fine_tune(module, own, moved)
+            deltas[module] = FineTune(partial(own, module), moved)
     return Difference(deltas, equal, whole, lost)
 
 
@@ -168,22 +169,20 @@ def _is_spare(path: str, name: str) -> bool:
     return name == "logit_scale" or "text_projection" in f"{path}.{name}"
 
 
-def _fine_tune(
-    module: nn.Module, own: Callable[[nn.Module], Parameters], sources: Mapping[str, Source]
-) -> FineTune:
-    return FineTune(lambda: own(module), lambda: {name: source.load() for name, source in sources.items()})
-
-
 def _has_moved(source: Source, own: Tensor | None) -> bool:
-    """Compare a parameter with the base's, which has to be finite where it is another."""
-    base = source.load()
-    if own is not None and _is_equal(base, own.detach()):
-        return False
-    source.check(base)
-    return True
+    """Compare a parameter with the base's, whose values have to be finite where they are others."""
+    values = None if own is None else own.detach().reshape(-1)
+    moved, start = values is None, 0
+    for piece in source.pieces():
+        if values is not None and not moved:
+            moved = not _is_equal(piece, values[start : start + len(piece)])
+            start += len(piece)
+        if moved:
+            source.check(piece)
+    return moved
 
 
 def _is_equal(base: Tensor, own: Tensor) -> bool:
     """Compare the first values before all: they nearly always tell, and no others need be converted."""
-    parts = ((each.reshape(-1)[:_FIRST] for each in (base, own)), (base, own))
+    parts = ((base[:_FIRST], own[:_FIRST]), (base, own))
     return all(torch.equal(one.to(other.device, other.dtype), other) for one, other in parts)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas.base import ActiveNetwork, Additive, Delta, Parameters
+from lib_pg.deltas.fine_tune import FineTune, Stored
 from lib_pg.deltas.merge import contributions, originals_of, weak_contributions
 from lib_pg.deltas.pieces import pieces
 
@@ -99,12 +100,18 @@ class WeakWeights:
         return self._made
 
     def _make(self, pairs: Sequence[Pair], own: Sequence[float], like: Tensor) -> dict[str, Tensor | None]:
+        follow = all(network.weak_strength is None for _, network in pairs)
+        if follow and len(pairs) == 1 and isinstance(tuned := pairs[0][0], FineTune):
+            live = {name: find(self._module, name) for name in tuned.stored}
+            if all(value is not None and _is_float(value) for value in live.values()):
+                return {
+                    name: _from_base(each, live[name], own[0], like) for name, each in tuned.stored.items()
+                }
         pristine = self._pristine(self._module)
         # Read afterwards: a host that merges at a layer's first call may do so when it is asked.
         live = {name: find(self._module, name) for name in (*names_of(self._module), *(pristine or ()))}
         if pristine is None:
             return self._from_live(pairs, own, live)
-        follow = all(network.weak_strength is None for _, network in pairs)
         if follow and len(set(own)) == 1 and all(_is_float(live.get(name)) for name in pristine):
             return {
                 name: _between(value, live.get(name), own[0], like)
@@ -170,13 +177,30 @@ def _between(pristine: Tensor | None, live: Tensor | None, omega: float, like: T
     found = torch.empty_like(known, dtype=like.dtype, device=like.device)
     # On a CPU new memory for copies of all costs more than the arithmetic on them.
     cut = pieces if found.device.type == "cpu" else lambda tensor: iter((tensor,))
-    for part, *ends in zip(cut(found), cut(low), cut(high), strict=True):
-        a, b = (end.to(like.device, torch.float32) for end in ends)
-        if part.dtype == torch.float32:
-            torch.lerp(a, b, omega, out=part)
-        else:
-            part.copy_(torch.lerp(a, b, omega))  # rounded once
+    for part, a, b in zip(cut(found), cut(low), cut(high), strict=True):
+        _lerp(a, b, omega, part)
     return found
+
+
+def _from_base(base: Stored, live: Tensor | None, omega: float, like: Tensor) -> Tensor:
+    """Return the same where W_pre is in a file: what is read is used while it is in the processor's cache."""
+    assert live is not None
+    found = torch.empty(live.shape, dtype=like.dtype, device=like.device)
+    high, into, start = live.reshape(-1), found.view(-1), 0
+    for piece in base.pieces():
+        span = slice(start, start := start + len(piece))
+        _lerp(piece, high[span], omega, into[span])
+    if live.is_contiguous():
+        return found
+    return torch.empty_like(live, dtype=like.dtype, device=like.device).copy_(found)
+
+
+def _lerp(low: Tensor, high: Tensor, omega: float, out: Tensor) -> None:
+    a, b = (end.to(out.device, torch.float32) for end in (low, high))
+    if out.dtype == torch.float32:
+        torch.lerp(a, b, omega, out=out)
+    else:
+        out.copy_(torch.lerp(a, b, omega))  # rounded once
 
 
 def _sum(parameters: Parameters, added: Iterator[dict[str, Tensor]]) -> dict[str, Tensor | None]:

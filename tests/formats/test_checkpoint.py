@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lib_pg.deltas import Parameters
+from lib_pg.deltas import ActiveNetwork, Parameters
 from lib_pg.deltas.merge import parameters_of
 from lib_pg.formats import NetworkError
 from lib_pg.formats.checkpoint import open_checkpoint
 from lib_pg.formats.difference import Difference, Model, difference
+from lib_pg.weak_branch.weights import WeakWeights
 from tests.checkpoints import open_clip_of, single_file_of
 from tests.networks import tiny_text_encoder, tiny_unet
 from tests.pipelines import sd_pipeline
@@ -63,6 +64,31 @@ def test_one_moved_value_is_found_at_any_place(tmp_path: Path) -> None:
     assert found is not None
     assert found.deltas.keys() == {start[0]}
     assert found.equal == 1
+
+
+@pytest.mark.parametrize("of_file", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("of_model", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_weak_weights_are_made_from_the_file_in_any_type_and_order(
+    tmp_path: Path, of_file: torch.dtype, of_model: torch.dtype, order: torch.memory_format
+) -> None:
+    """Larger than what is read at once, by values and by bytes."""
+    start, tuned = nn.Conv2d(256, 129, 3), nn.Conv2d(256, 129, 3).to(of_model, memory_format=order)
+    tensors = {f"model.diffusion_model.0.{name}": v.to(of_file) for name, v in start.state_dict().items()}
+    save_file(tensors, tmp_path / "base.safetensors")
+    model = Model("unet", "unet", nn.Sequential(tuned), "model.diffusion_model.")
+    found = difference(open_checkpoint(tmp_path / "base.safetensors"), "U-Net", model, parameters_of)
+    assert found is not None
+    network = ActiveNetwork("tuned", found.deltas)
+    made = WeakWeights(tuned, [(0, found.deltas[tuned])]).at([network], [0.3])
+    assert made.keys() == {"weight", "bias"}
+    for name, value in made.items():
+        assert value is not None
+        live = tuned._parameters[name]
+        assert live is not None
+        assert (value.dtype, value.stride()) == (live.dtype, live.stride())
+        base = tensors[f"model.diffusion_model.0.{name}"].float()
+        assert torch.equal(value, torch.lerp(base, live.float(), 0.3).to(of_model))
 
 
 def test_a_host_s_wrappers_are_looked_through(tmp_path: Path) -> None:

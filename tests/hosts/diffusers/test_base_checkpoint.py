@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -145,13 +146,13 @@ def test_weak_weights_are_kept_from_run_to_run_and_made_anew_for_another_omega(
     base = load_base_checkpoint(pipeline, path)
     read: list[object] = []
 
-    once = Source.load
+    once = Source._read
 
-    def load(source: Source) -> torch.Tensor:
+    def load(source: Source, *args: Any) -> Iterator[int]:
         read.append(source)
-        return once(source)
+        return once(source, *args)
 
-    monkeypatch.setattr(Source, "load", load)
+    monkeypatch.setattr(Source, "_read", load)
     pictures, counts = [], []
     for omega in (0.5, 0.5, 0.2, 0.5):
         read.clear()
