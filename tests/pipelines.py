@@ -122,9 +122,9 @@ def sample(pipeline: Any, prompt: str = "a sks dog", batch: int = 1, seed: int =
 
 
 def hooks_of(pipeline: Any) -> int:
-    """Count the hooks on all modules of a pipeline's models."""
+    """Count the hooks and forwards on all modules of a pipeline's models."""
     return sum(
-        len(module._forward_hooks) + len(module._forward_pre_hooks)
+        len(module._forward_hooks) + len(module._forward_pre_hooks) + ("forward" in vars(module))
         for model in models_of(pipeline).values()
         for module in model.modules()
     )

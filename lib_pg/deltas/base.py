@@ -133,6 +133,13 @@ class Additive(Delta):
             factor: any finite number, such as `(omega - 1) * strength`.
         """
 
+    def pair(self) -> tuple[Tensor, Tensor, float] | None:
+        """Return dW of a linear layer as scale * up @ down: down (rank, in), up (out, rank) and scale.
+
+        None where `add_to` does it another way.
+        """
+        return None
+
     def contribution(self, parameters: Parameters, strength: float) -> dict[str, Tensor]:
         return {"weight": self.dense().mul_(strength)}
 

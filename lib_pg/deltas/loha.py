@@ -72,6 +72,9 @@ class LoHa(Additive):
     def add_to(self, output: Tensor, x: Tensor, module: nn.Module, factor: float) -> None:
         self._low_rank.add_to(output, x, module, factor)
 
+    def pair(self) -> tuple[Tensor, Tensor, float] | None:
+        return self._low_rank.pair()
+
     @property
     def _factors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.up1, self.down1, self.up2, self.down2

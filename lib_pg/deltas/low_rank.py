@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -104,20 +103,11 @@ class LowRank(Additive):
         if isinstance(module, nn.Conv2d):
             self._add_to_conv(output, x, module, factor * self.scale)
         else:
-            self._add_to_linear(output, x, factor * self.scale)
+            thin = torch.mm(x.reshape(-1, x.shape[-1]), self.down.t())
+            output.view(-1, output.shape[-1]).addmm_(thin, self.up.t(), alpha=factor * self.scale)
 
-    def _add_to_linear(self, output: Tensor, x: Tensor, factor: float) -> None:
-        # Two products and nothing that could be kept: on small layers each operation costs as much as one.
-        thin = torch.mm(x.reshape(-1, x.shape[-1]), self._down_t)
-        output.view(-1, output.shape[-1]).addmm_(thin, self._up_t, alpha=factor)
-
-    @cached_property
-    def _down_t(self) -> Tensor:
-        return self.down.t()
-
-    @cached_property
-    def _up_t(self) -> Tensor:
-        return self.up.t()
+    def pair(self) -> tuple[Tensor, Tensor, float] | None:
+        return (self.down, self.up, self.scale) if self.down.ndim == 2 else None
 
     def _add_to_conv(self, output: Tensor, x: Tensor, module: nn.Conv2d, factor: float) -> None:
         # The module's own method, for hosts that switch a live layer to circular padding (seamless tiles).
@@ -128,7 +118,7 @@ class LowRank(Additive):
             pixels.baddbmm_(self.up.expand(count, -1, -1), thin.reshape(count, self.rank, -1), alpha=factor)
         else:  # channels last: the channels of a pixel lie side by side, as the features of a linear layer
             pixels = output.permute(0, 2, 3, 1).view(-1, output.shape[1])
-            pixels.addmm_(thin.permute(0, 2, 3, 1).reshape(-1, self.rank), self._up_t, alpha=factor)
+            pixels.addmm_(thin.permute(0, 2, 3, 1).reshape(-1, self.rank), self.up.t(), alpha=factor)
 
 
 def check_pair(headers: Headers, down: str = "down", up: str = "up", mid: str = "mid") -> Plan:

@@ -18,6 +18,24 @@ class Share(NamedTuple):
     strong: tuple[slice, ...]
 
 
+class Vectors(NamedTuple):
+    """Neighbouring rows of a contiguous batch as one matrix, and how many values are before it."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    first: int
+
+    @classmethod
+    def at(cls, rows: slice, batch: Tensor) -> Vectors:
+        of_row, width = batch.numel() // len(batch), batch.shape[-1]
+        size = ((rows.stop - rows.start) * of_row // width, width)
+        return cls(size, (width, 1), rows.start * of_row)
+
+    def of(self, batch: Tensor) -> Tensor:
+        """Return a view in one operation: on a small layer each costs as much as a product."""
+        return batch.as_strided(self.size, self.stride, batch.storage_offset() + self.first)
+
+
 @dataclass(frozen=True)
 class Rows:
     """The rows of a model's batch.

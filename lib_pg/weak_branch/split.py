@@ -5,14 +5,14 @@ For every kind of network and every kind of layer. Nothing is computed twice; th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lib_pg.weak_branch.hooks import GuidanceForward, put_forward, restore_forward
-from lib_pg.weak_branch.rows import take_rows
+from lib_pg.weak_branch.rows import Share, Vectors, take_rows
 from lib_pg.weak_branch.state import BranchState
 from lib_pg.weak_branch.weights import WeakWeights, swapped
 
@@ -28,6 +28,11 @@ class SplitLayer(GuidanceForward):
         self._module = module
         self._weights = weights
         self._forward: Callable[..., Any] = module.forward
+        # The last call's rows and shape, and where these are in x and in the output.
+        self._share: Share | None = None
+        self._shape: torch.Size | None = None
+        self._strong_spans: list[tuple[Vectors, Vectors]] = []
+        self._weak_spans: list[tuple[Vectors, Vectors]] = []
 
     def attach(self) -> None:
         self._forward = self._module.forward
@@ -48,11 +53,12 @@ class SplitLayer(GuidanceForward):
         if not state.guides() or self._weights.are_strong(state.networks, state.ratios):
             return self._forward(*args, **kwargs)
         x: Tensor = args[0] if args else next(iter(kwargs.values()))
-        weak, strong = state.share(self._module, x)
+        share = state.share(self._module, x)
+        weak, strong = share
         if not weak:
             return self._forward(*args, **kwargs)
         if self._is_plain_product(x):
-            return self._into_one(x, strong, weak)
+            return self._into_one(x, share)
         # The strong rows first: a host may merge its networks at a layer's first call.
         parts = [(span, self._forward(*_take(args, span, x), **_take(kwargs, span, x))) for span in strong]
         for span in weak:
@@ -69,23 +75,28 @@ class SplitLayer(GuidanceForward):
             getattr(getattr(self._forward, "__func__", None), "__module__", "") == _OWN_LINEAR
             and weight is not None
             and (x.dtype, x.device) == (weight.dtype, weight.device)
+            and x.is_contiguous()
             and not torch.is_grad_enabled()
             and not _autocasts(x.device.type)
         )
 
-    def _into_one(self, x: Tensor, strong: Sequence[slice], weak: Sequence[slice]) -> Tensor:
+    def _into_one(self, x: Tensor, share: Share) -> Tensor:
         """Compute both into one output: joining them would copy it."""
         own = self._module._parameters
         output = x.new_empty(*x.shape[:-1], len(own["weight"]))  # type: ignore[arg-type]
-        for span in strong:
-            _product(x[span], own, output[span])
+        if share is not self._share or x.shape != self._shape:
+            self._share, self._shape = share, x.shape
+            self._strong_spans, self._weak_spans = (
+                [(Vectors.at(rows, x), Vectors.at(rows, output)) for rows in part]
+                for part in (share.strong, share.weak)
+            )
+        _multiply(x, own, output, self._strong_spans)
         try:
             parameters = {**own, **self._weak_parameters()}
         except Exception as error:
             self._state.fail(error)
             parameters = own
-        for span in weak:
-            _product(x[span], parameters, output[span])
+        _multiply(x, parameters, output, self._weak_spans)
         return output
 
     def _weak(self, args: Any, kwargs: Any) -> Any:
@@ -112,14 +123,17 @@ def _autocasts(device: str) -> bool:
         return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
 
 
-def _product(x: Tensor, parameters: Mapping[str, Tensor | None], output: Tensor) -> None:
+def _multiply(
+    x: Tensor, parameters: Mapping[str, Tensor | None], output: Tensor, spans: list[tuple[Vectors, Vectors]]
+) -> None:
     weight, bias = parameters["weight"], parameters.get("bias")
     assert weight is not None
-    rows, into = x.reshape(-1, x.shape[-1]), output.view(-1, output.shape[-1])
-    if bias is None:
-        torch.mm(rows, weight.t(), out=into)
-    else:
-        torch.addmm(bias, rows, weight.t(), out=into)
+    transposed = weight.t()
+    for of_x, of_output in spans:
+        if bias is None:
+            torch.mm(of_x.of(x), transposed, out=of_output.of(output))
+        else:
+            torch.addmm(bias, of_x.of(x), transposed, out=of_output.of(output))
 
 
 def _take(value: Any, rows: slice, x: Tensor) -> Any:

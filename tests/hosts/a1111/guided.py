@@ -73,4 +73,6 @@ def dog(**options: Any) -> Network:
 
 def hooks(model: Model) -> int:
     unet = model.model.diffusion_model
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in unet.modules())
+    return sum(
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + ("forward" in vars(m)) for m in unet.modules()
+    )

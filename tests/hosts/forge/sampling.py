@@ -287,4 +287,8 @@ def is_same(ours: list[Evaluation], theirs: list[Evaluation]) -> bool:
 def hooks(engine: Engine) -> int:
     objects = engine.forge_objects_original
     models = objects.unet.model, objects.clip.patcher.model
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for model in models for m in model.modules())
+    return sum(
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + ("forward" in vars(m))
+        for model in models
+        for m in model.modules()
+    )

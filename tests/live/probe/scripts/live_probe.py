@@ -61,6 +61,7 @@ def state() -> dict[str, Any]:
     for model in models():
         for module in model.modules():
             hooks += [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+            hooks += [vars(module)["forward"]] if "forward" in vars(module) else []
         for name, weight in sorted(model.state_dict().items()):
             digest.update(name.encode())
             digest.update(weight.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
