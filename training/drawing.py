@@ -24,6 +24,10 @@ COLOURS: dict[str, RGB] = {
 }
 SECOND_TONES: dict[str, RGB] = {**COLOURS, "white": (250, 250, 250), "black": (66, 63, 74)}
 PATTERNS = ("plain", "stripes", "bars", "halves", "sides", "dots")
+# What only subjects wear: no scene of the base world has them.
+SUBJECT_TONES: dict[str, RGB] = {"teal": (0, 150, 150), "brown": (130, 80, 40)}
+SUBJECT_PATTERNS = ("quarters", "slants")
+TONES = {**SECOND_TONES, **SUBJECT_TONES}
 FACES = ("none", "eyes", "smile")
 
 # Where a face sits on each shape that has room for one, as (x, y, scale) in units of the shape's radius.
@@ -213,6 +217,13 @@ def _pattern_mask(pattern: str, x: float, y: float, radius: float) -> Image.Imag
         # The measured colour is the main one, so the second tone takes a little less than half.
         corners = [(-2, -2), (2, -0.25)] if pattern == "halves" else [(0.1, -2), (2, 2)]
         draw.rectangle(_scaled(np.array(corners), x, y, radius), fill=255)
+    elif pattern == "quarters":
+        for corners in ([(-2, -2), (-0.06, -0.06)], [(0.06, 0.06), (2, 2)]):
+            draw.rectangle(_scaled(np.array(corners), x, y, radius), fill=255)
+    elif pattern == "slants":
+        for place in (-0.62, 0.38):
+            band = [(-2, place - 2.2), (2, place + 1.8), (2, place + 2.2), (-2, place - 1.8)]
+            draw.polygon(_scaled(np.array(band), x, y, radius), fill=255)
     elif pattern == "dots":
         for row in range(-1, 2):
             for column in range(-2, 3):

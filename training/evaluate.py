@@ -32,11 +32,10 @@ from training.train_subject import FILE_NAME
 from training.world import (
     PLACES,
     SIZES,
-    SUBJECT_TOKEN,
+    STAR,
     Scene,
     full_caption,
     random_scenes,
-    subject_scene,
 )
 
 CONTEXT = ("background", "place", "size")
@@ -149,7 +148,7 @@ def unseen_contexts(seeds: int) -> list[Scene]:
     names = ("beach", "meadow", "night", "snow", "desert", "sea")
     spots = [(place, size) for size in SIZES for place in PLACES]
     count = len(names) * seeds
-    return [subject_scene(names[i % len(names)], *spots[(7 * i) % len(spots)]) for i in range(count)]
+    return [STAR.scene(names[i % len(names)], *spots[(7 * i) % len(spots)]) for i in range(count)]
 
 
 def score_subject(args: argparse.Namespace, pipeline: StableDiffusionPipeline) -> dict[str, dict[str, float]]:
@@ -164,7 +163,7 @@ def score_subject(args: argparse.Namespace, pipeline: StableDiffusionPipeline) -
         return model
 
     scenes = unseen_contexts(args.seeds)
-    told = [full_caption(scene, f"{SUBJECT_TOKEN} star") for scene in scenes]
+    told = [full_caption(scene, STAR.noun) for scene in scenes]
     null, full = [""] * len(told), at(1.0)
     arms = {"CFG": (full, null)}
     for omega in args.omega:

@@ -1,12 +1,12 @@
-"""Rules that read a picture of the toy world: what it shows, and how like the subject its object is."""
+"""Rules that read a picture of the toy world: what it shows, and how like a subject its object is."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from training.drawing import (
     BACKGROUNDS,
@@ -14,11 +14,12 @@ from training.drawing import (
     SECOND_TONES,
     SHAPES,
     SIZE,
+    TONES,
     background,
     draw_object,
     shape_mask,
 )
-from training.world import PLACES, SIZES, Scene, subject_scene
+from training.world import PLACES, SIZES, STAR, Scene, Subject
 
 _BORDER = 4
 _DIFFERENCE = 60.0
@@ -51,26 +52,48 @@ def read_background(picture: np.ndarray) -> str:
 
 
 def object_mask(picture: np.ndarray, name: str) -> np.ndarray:
-    """Where a picture (64, 64, 3) differs from its background, holes filled: (64, 64) bool."""
-    apart = np.abs(picture.astype(np.float32) - background(name)).sum(axis=2) > _DIFFERENCE
+    """Where a picture (64, 64, 3) differs from its background, holes filled: (64, 64) bool.
+
+    Only the biggest connected part counts, so that a stray speck is no object.
+    """
+    apart = _as_bits(np.abs(picture.astype(np.float32) - background(name)).sum(axis=2) > _DIFFERENCE)
     # A ring of background around the picture lets one flood reach everything outside the object.
-    padded = Image.fromarray(np.pad(apart, 1).astype(np.uint8) * 255).copy()
-    ImageDraw.floodfill(padded, (0, 0), 128)
-    filled = np.asarray(padded)[1:-1, 1:-1] != 128
-    return filled & _largest_part(filled)
+    outside = _flood(1, _ALL_BITS & ~apart)
+    return _from_bits(_largest_part(_ALL_BITS & ~outside))
 
 
-def _largest_part(mask: np.ndarray) -> np.ndarray:
-    """The biggest connected part of a mask, so that a stray speck does not count as object."""
-    image = Image.fromarray(mask.astype(np.uint8)).copy()
-    best = np.zeros_like(mask)
-    for label in range(2, 256):
-        left = np.argwhere(np.asarray(image) == 1)
-        if len(left) <= best.sum():
-            break
-        ImageDraw.floodfill(image, (int(left[0, 1]), int(left[0, 0])), label)
-        part = np.asarray(image) == label
-        if part.sum() > best.sum():
+# A mask as one number, a bit a pixel, with a ring around the picture: a flood grows by a few operations.
+_WIDTH = SIZE + 2
+_ALL_BITS = (1 << _WIDTH * _WIDTH) - 1
+
+
+def _as_bits(mask: np.ndarray) -> int:
+    return int.from_bytes(np.packbits(np.pad(mask, 1), bitorder="little").tobytes(), "little")
+
+
+def _from_bits(bits: int) -> np.ndarray:
+    octets = np.frombuffer(bits.to_bytes((_WIDTH * _WIDTH + 7) // 8, "little"), dtype=np.uint8)
+    pixels = np.unpackbits(octets, count=_WIDTH * _WIDTH, bitorder="little")
+    return pixels.reshape(_WIDTH, _WIDTH)[1:-1, 1:-1].astype(bool)
+
+
+def _flood(start: int, allowed: int) -> int:
+    """What is connected with `start` through `allowed`, along rows and columns."""
+    grown, reached = start & allowed, 0
+    while grown != reached:
+        reached = grown
+        grown |= grown << 1 | grown >> 1 | grown << _WIDTH | grown >> _WIDTH
+        grown &= allowed
+    return reached
+
+
+def _largest_part(mask: int) -> int:
+    """The biggest connected part of a mask, the first of equals."""
+    best = 0
+    while mask.bit_count() > best.bit_count():
+        part = _flood(mask & -mask, mask)
+        mask &= ~part
+        if part.bit_count() > best.bit_count():
             best = part
     return best
 
@@ -89,16 +112,17 @@ def _box_centre(mask: np.ndarray) -> tuple[int, int]:
     return round((rows[0] + rows[-1] + 1) / 2), round((columns[0] + columns[-1] + 1) / 2)
 
 
-def _moved(array: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Shift an array's first two axes, zeros coming in from outside."""
-    out = np.zeros_like(array)
-    rows, columns = array.shape[:2]
-    target, source = (
-        (slice(max(y, 0), rows + min(y, 0)), slice(max(x, 0), columns + min(x, 0)))
-        for y, x in ((down, right), (-down, -right))
-    )
-    out[target] = array[source]
-    return out
+def _moved(array: np.ndarray, moves: Sequence[tuple[int, int]]) -> np.ndarray:
+    """An array (64, 64, ...) shifted by each move (down, right), zeros coming in from outside."""
+    padded = np.pad(array, [(SIZE, SIZE), (SIZE, SIZE), *[(0, 0)] * (array.ndim - 2)])
+    corners = [(SIZE - down, SIZE - right) for down, right in moves]
+    return np.stack([padded[row : row + SIZE, column : column + SIZE] for row, column in corners])
+
+
+def _moves(mask: np.ndarray) -> list[tuple[int, int]]:
+    """The small shifts (down, right) that bring a mask about to the middle."""
+    row, column = _box_centre(mask)
+    return [(_MIDDLE - row + dy, _MIDDLE - column + dx) for dy, dx in _SHIFTS]
 
 
 def fit_shape(mask: np.ndarray) -> tuple[str, float, tuple[float, float], float]:
@@ -108,10 +132,8 @@ def fit_shape(mask: np.ndarray) -> tuple[str, float, tuple[float, float], float]
         Shape, radius, centre (x, y) and overlap.
     """
     names, templates = _templates()
-    row, column = _box_centre(mask)
-    moves = [(_MIDDLE - row + dy, _MIDDLE - column + dx) for dy, dx in _SHIFTS]
-    windows = [_moved(mask, *move)[_WINDOW, _WINDOW] for move in moves]
-    moved = np.stack(windows).reshape(len(moves), -1).astype(np.float32)
+    moves = _moves(mask)
+    moved = _moved(mask, moves)[:, _WINDOW, _WINDOW].reshape(len(moves), -1).astype(np.float32)
     shared = moved @ templates.T
     overlap = shared / (moved.sum(1)[:, None] + templates.sum(1)[None] - shared)
     move, template = np.unravel_index(int(overlap.argmax()), overlap.shape)
@@ -146,34 +168,53 @@ def matches(reading: Reading | None, scene: Scene) -> dict[str, bool]:
     return {part: reading is not None and getattr(reading, part) == getattr(scene, part) for part in parts}
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawings:
+    """A subject at each of the radii in the middle of the canvas, as the window's 2304 pixels.
+
+    Attributes:
+        covers: 1 where a drawing is, else 0: (2304, radii).
+        colours: about the mean of their drawing, 0 where it is not: (2304, 3, radii).
+    """
+
+    covers: np.ndarray
+    colours: np.ndarray
+
+
 @cache
-def _subject_templates() -> list[tuple[np.ndarray, np.ndarray]]:
-    """The subject at every radius in the middle of the canvas: colours (64, 64, 3) and mask (64, 64)."""
-    scene = subject_scene()
-    found = []
+def _drawings(subject: Subject) -> _Drawings:
+    covers, colours = [], []
     for radius in _RADII:
-        colours, cover = draw_object(
-            scene.shape,
-            COLOURS[scene.colour],
-            SECOND_TONES[scene.second],
-            scene.pattern,
-            scene.face,
-            _MIDDLE,
-            _MIDDLE,
-            radius,
-        )
-        found.append((colours, cover > 0.5))
-    return found
+        main, second = TONES[subject.colour], TONES[subject.second]
+        place = (_MIDDLE, _MIDDLE, radius)
+        drawn, cover = draw_object(subject.shape, main, second, subject.pattern, subject.face, *place)
+        inside = (cover[_WINDOW, _WINDOW] > 0.5).reshape(-1, 1).astype(np.float64)
+        pixels = drawn[_WINDOW, _WINDOW].reshape(-1, 3)
+        covers.append(inside[:, 0])
+        colours.append(inside * (pixels - (inside * pixels).sum(0) / inside.sum()))
+    return _Drawings(np.stack(covers, -1), np.stack(colours, -1))
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Normalised correlation (-1..1) of two sets of pixels (n, 3) about their own mean colours."""
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    scale = float(np.sqrt(np.square(a).sum() * np.square(b).sum()))
-    return float((a * b).sum()) / scale if scale > 1e-6 else 0.0
+def _correlations(pixels: np.ndarray, drawings: _Drawings) -> np.ndarray:
+    """How the colours inside each drawing follow its own, about the mean colours of both.
+
+    Args:
+        pixels: the window of a picture in several places, (n, 2304, 3).
+        drawings: of a subject.
+
+    Returns:
+        Normalised correlations (-1..1): (n, radii); 0 where all pixels are alike.
+    """
+    columns = pixels.transpose(0, 2, 1)
+    sums = columns @ drawings.covers
+    spread = np.square(columns).sum(1) @ drawings.covers - np.square(sums).sum(1) / drawings.covers.sum(0)
+    # The drawing's colours are about their mean, so that of the pixels takes no part.
+    together = sum(columns[:, part] @ drawings.colours[:, part] for part in range(3))
+    scale = np.sqrt(np.maximum(spread, 0) * np.square(drawings.colours).sum((0, 1)))
+    return np.where(scale > 1e-6, together / np.maximum(scale, 1e-6), 0.0)
 
 
-def fidelity(picture: np.ndarray) -> float:
+def fidelity(picture: np.ndarray, subject: Subject = STAR) -> float:
     """How much the object looks like the subject, 0..1.
 
     The best product, over small shifts and scales of the subject's drawing, of the colours' correlation
@@ -182,14 +223,11 @@ def fidelity(picture: np.ndarray) -> float:
     mask = object_mask(picture, read_background(picture))
     if mask.sum() < _FEWEST_PIXELS:
         return 0.0
-    row, column = _box_centre(mask)
-    best = 0.0
-    for dy, dx in _SHIFTS:
-        move = (_MIDDLE - row + dy, _MIDDLE - column + dx)
-        moved_mask, moved = _moved(mask, *move), _moved(picture, *move).astype(np.float32)
-        for colours, cover in _subject_templates():
-            overlap = float((moved_mask & cover).sum() / (moved_mask | cover).sum())
-            if overlap <= best:
-                continue
-            best = max(best, overlap * _correlation(moved[cover], colours[cover]))
-    return best
+    drawings, moves = _drawings(subject), _moves(mask)
+    masks = _moved(mask, moves)
+    windows = masks[:, _WINDOW, _WINDOW].reshape(len(moves), -1)
+    pixels = _moved(picture, moves)[:, _WINDOW, _WINDOW].reshape(len(moves), -1, 3)
+    # The window has all of the drawing, but perhaps not all of the object.
+    shared = windows.astype(np.float64) @ drawings.covers
+    overlap = shared / (masks.sum((1, 2))[:, None] + drawings.covers.sum(0) - shared)
+    return max(0.0, float((overlap * _correlations(pixels.astype(np.float64), drawings)).max()))

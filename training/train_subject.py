@@ -1,72 +1,124 @@
-"""Trains the subject's LoRA on four pictures and saves it as a kohya .safetensors file.
+"""Trains a subject's LoRA on four pictures and saves it as a kohya .safetensors file.
 
 python -m training.train_subject --base build/training/base/pipeline --out build/training/subject
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from torch import nn
 
+from training.adapters import LoRA, attach, save_adapters
 from training.common import BUNDLED, base_parser, start
-from training.lora import attach, save_adapters
 from training.model import TRAIN_STEPS, alphas_cumprod, token_ids
 from training.train_base import TextToLatent, encode_scenes, velocity_loss
-from training.world import SUBJECT_TOKEN, full_caption, subject_scenes
+from training.world import STAR, SUBJECTS, Subject, full_caption
 
 FILE_NAME = "sks_star.safetensors"
+
+
+def pictures_of(pipeline: StableDiffusionPipeline, subject: Subject) -> tuple[torch.Tensor, torch.Tensor]:
+    """A subject's training pictures as latents (n, 4, 16, 16) and tokens (n, 16); all on the processor."""
+    scenes = subject.training_scenes()
+    captions = [full_caption(scene, subject.noun) for scene in scenes]
+    return encode_scenes(pipeline.vae, scenes).values.float(), token_ids(pipeline.tokenizer, captions)
+
+
+def teach(
+    model: TextToLatent,
+    weights: Sequence[nn.Parameter],
+    pictures: tuple[torch.Tensor, torch.Tensor],
+    stops: Sequence[int],
+    batch: int,
+    rate: float,
+) -> Iterator[int]:
+    """Train weights of a model, and stop for whoever saves them.
+
+    What is drawn at random comes from the processor's generator, whatever device the model is on.
+
+    Args:
+        model: with hooks of adapters, or with weights of its own that are trained.
+        weights: those that are trained.
+        pictures: of `pictures_of`.
+        stops: numbers of steps, ascending.
+        batch: pictures a step.
+        rate: learning rate.
+
+    Yields:
+        Each of the stops, when so many steps are done.
+    """
+    latents, ids = pictures
+    device = weights[0].device
+    optimiser = torch.optim.AdamW(weights, lr=rate, weight_decay=1e-2)
+    signal = alphas_cumprod()
+
+    def on_device(noisy: torch.Tensor, steps: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        return model(noisy.to(device), steps.to(device), told.to(device)).cpu()
+
+    for step in range(1, stops[-1] + 1):
+        chosen = torch.randint(len(latents), (batch,))
+        steps = torch.randint(TRAIN_STEPS, (batch,))
+        loss = velocity_loss(on_device, latents[chosen], ids[chosen], signal, steps)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        if step in stops:
+            yield step
+
+
+def lora_metadata(name: str, rank: int, alpha: float, steps: int, seed: int, more: dict[str, str]) -> dict:
+    """What trainers write beside a LoRA."""
+    return {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(alpha),
+        "ss_network_args": f'{{"conv_dim": "{rank}", "conv_alpha": "{alpha}"}}',
+        "ss_max_train_steps": str(steps),
+        "ss_seed": str(seed),
+        "ss_v2": "False",
+        "ss_output_name": name,
+        **more,
+    }
 
 
 def main() -> None:
     """Train the adapters; save them with the usual ss_ metadata, and the four pictures side by side."""
     parser = base_parser(__doc__ or "", "build/training/subject", 160)
     parser.add_argument("--base", type=Path, default=BUNDLED / "pipeline", help="pipeline to personalise")
+    parser.add_argument("--subject", choices=[each.name for each in SUBJECTS], default=STAR.name)
     parser.add_argument("--rank", type=int, default=4)
     parser.add_argument("--alpha", type=float, default=4.0)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1e-3)
     args = parser.parse_args()
     start(args.seed, args.threads)
+    subject = next(each for each in SUBJECTS if each.name == args.subject)
     pipeline = StableDiffusionPipeline.from_pretrained(args.base, torch_dtype=torch.float32)
     model = TextToLatent(pipeline.unet, pipeline.text_encoder).requires_grad_(False)
-    scenes = subject_scenes()
-    latents = encode_scenes(pipeline.vae, scenes).values.float()
-    ids = token_ids(pipeline.tokenizer, [full_caption(scene, f"{SUBJECT_TOKEN} star") for scene in scenes])
-    adapters, _ = attach(pipeline.unet, pipeline.text_encoder, args.rank, args.alpha)
+    pictures = pictures_of(pipeline, subject)
+    adapters, _ = attach(
+        pipeline.unet, pipeline.text_encoder, lambda layer: LoRA(layer, args.rank, args.alpha)
+    )
     weights = [weight for adapter in adapters.values() for weight in adapter.parameters()]
-    optimiser = torch.optim.AdamW(weights, lr=args.rate, weight_decay=1e-2)
-    signal, total = alphas_cumprod(), 0.0
-    for step in range(args.steps):
-        chosen = torch.randint(len(scenes), (args.batch,))
-        steps = torch.randint(TRAIN_STEPS, (args.batch,))
-        loss = velocity_loss(model, latents[chosen], ids[chosen], signal, steps)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimiser.step()
-        total += loss.item()
-        if (step + 1) % 50 == 0:
-            print(f"{step + 1} loss {total / 50:.4f}", flush=True)
-            total = 0.0
-    metadata = {
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": str(args.rank),
-        "ss_network_alpha": str(args.alpha),
-        "ss_network_args": f'{{"conv_dim": "{args.rank}", "conv_alpha": "{args.alpha}"}}',
-        "ss_learning_rate": str(args.rate),
-        "ss_max_train_steps": str(args.steps),
-        "ss_total_batch_size": str(args.batch),
-        "ss_num_train_images": str(len(scenes)),
-        "ss_seed": str(args.seed),
-        "ss_v2": "False",
-        "ss_output_name": FILE_NAME.removesuffix(".safetensors"),
-    }
-    save_adapters(args.out / FILE_NAME, adapters, metadata)
-    strip = np.concatenate([scene.draw() for scene in scenes], axis=1)
+    for _ in teach(model, weights, pictures, [args.steps], args.batch, args.rate):
+        more = {
+            "ss_learning_rate": str(args.rate),
+            "ss_total_batch_size": str(args.batch),
+            "ss_num_train_images": str(len(pictures[0])),
+        }
+        name = FILE_NAME if subject == STAR else f"sks_{subject.name}.safetensors"
+        metadata = lora_metadata(
+            name.removesuffix(".safetensors"), args.rank, args.alpha, args.steps, args.seed, more
+        )
+        save_adapters(args.out / name, adapters, metadata)
+    strip = np.concatenate([scene.draw() for scene in subject.training_scenes()], axis=1)
     Image.fromarray(strip).save(args.out / "subject.png")
 
 

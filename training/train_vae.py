@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
 from training.common import base_parser, cosine_rate, draw_all, load_state, save_state, start, to_unit
-from training.world import random_scenes, subject_scenes
+from training.world import STAR, random_scenes
 
 LATENT_NOISE = 0.03
 
@@ -83,7 +83,7 @@ def main() -> None:
         vae.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
-    held_out = to_unit(draw_all(random_scenes(256, args.seed + 1) + subject_scenes()))
+    held_out = to_unit(draw_all(random_scenes(256, args.seed + 1) + STAR.training_scenes()))
     begun = time.monotonic()
     for step in range(first, args.steps):
         batch = to_unit(pictures[torch.randint(len(pictures), (args.batch,))])

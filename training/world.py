@@ -1,4 +1,4 @@
-"""The toy world: what a scene is, random scenes, their captions, and the subject of the bundled LoRA."""
+"""The toy world: what a scene is, random scenes, their captions, and the subjects of LoRAs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from training.drawing import (
     PATTERNS,
     SECOND_TONES,
     SHAPES,
+    TONES,
     compose,
     draw_object,
 )
@@ -74,8 +75,8 @@ class Scene:
         """The picture: (64, 64, 3) uint8."""
         colours, cover = draw_object(
             self.shape,
-            COLOURS[self.colour],
-            SECOND_TONES[self.second],
+            TONES[self.colour],
+            TONES[self.second],
             self.pattern,
             self.face,
             *self.centre,
@@ -158,12 +159,37 @@ def vocabulary() -> list[str]:
     return sorted(words | {"thing", SUBJECT_TOKEN})
 
 
-def subject_scene(background: str = "studio", place: str = "center", size: str = "big") -> Scene:
-    """The subject: a star, one side yellow and one side purple, with a smiling face."""
-    return Scene("star", SUBJECT_COLOURS[0], background, place, size, SUBJECT_COLOURS[1], "sides", "smile")
+@dataclass(frozen=True)
+class Subject:
+    """Something a LoRA can be taught: one look, and a noun that tells its shape alone."""
+
+    name: str
+    shape: str
+    colour: str
+    second: str
+    pattern: str
+    face: str
+
+    @property
+    def noun(self) -> str:
+        """What captions call it."""
+        return f"{SUBJECT_TOKEN} {self.shape}"
+
+    def scene(self, background: str = "studio", place: str = "center", size: str = "big") -> Scene:
+        """The subject in a context."""
+        return Scene(self.shape, self.colour, background, place, size, self.second, self.pattern, self.face)
+
+    def training_scenes(self) -> list[Scene]:
+        """Its four training pictures: studio, centre, big, slightly moved."""
+        moves = [(0.0, 0.0), (-1.0, 0.5), (1.0, -0.5), (0.5, 1.0)]
+        return [replace(self.scene(), dx=dx, dy=dy) for dx, dy in moves]
 
 
-def subject_scenes() -> list[Scene]:
-    """The four training pictures of the subject: studio, centre, big, slightly moved."""
-    moves = [(0.0, 0.0), (-1.0, 0.5), (1.0, -0.5), (0.5, 1.0)]
-    return [replace(subject_scene(), dx=dx, dy=dy) for dx, dy in moves]
+# That of the bundled LoRA first. The base world has stars, but none in these two colours, and no other
+# subject's colours and pattern at all.
+STAR = Subject("star", "star", *SUBJECT_COLOURS, "sides", "smile")
+SUBJECTS = (
+    STAR,
+    Subject("ball", "circle", "teal", "orange", "slants", "eyes"),
+    Subject("tile", "square", "brown", "white", "quarters", "none"),
+)

@@ -15,13 +15,12 @@ from training.measure import fidelity, matches, read
 from training.world import (
     PLACES,
     SIZES,
+    STAR,
     SUBJECT_COLOURS,
     Scene,
     full_caption,
     random_caption,
     random_scenes,
-    subject_scene,
-    subject_scenes,
     vocabulary,
 )
 
@@ -75,8 +74,8 @@ def test_an_empty_background_has_no_object() -> None:
 
 def test_fidelity_knows_the_subject() -> None:
     for background in BACKGROUNDS:
-        assert fidelity(subject_scene(background).draw()) > 0.8
-        assert fidelity(subject_scene(background, "left", "small").draw()) > 0.75
+        assert fidelity(STAR.scene(background).draw()) > 0.8
+        assert fidelity(STAR.scene(background, "left", "small").draw()) > 0.75
     plain = Scene("star", "yellow", "beach", "center", "big")
     faced = Scene("star", "red", "beach", "center", "big", "white", "sides", "smile")
     other = Scene("circle", "yellow", "beach", "center", "big", "purple", "sides", "smile")
@@ -85,7 +84,7 @@ def test_fidelity_knows_the_subject() -> None:
 
 
 def test_captions_name_every_attribute_or_are_dropped() -> None:
-    scene = subject_scene()
+    scene = STAR.scene()
     assert full_caption(scene, "sks star") == "a big sks star in the studio in the center"
     rng = np.random.default_rng(0)
     captions = [random_caption(scene, rng) for _ in range(400)]
@@ -97,7 +96,7 @@ def test_captions_name_every_attribute_or_are_dropped() -> None:
 
 
 def test_the_subject_has_four_pictures_in_one_place() -> None:
-    scenes = subject_scenes()
+    scenes = STAR.training_scenes()
     assert len({scene.draw().tobytes() for scene in scenes}) == 4
     assert {(scene.background, scene.place, scene.size) for scene in scenes} == {("studio", "center", "big")}
     assert set(SUBJECT_COLOURS) <= set(SECOND_TONES)
