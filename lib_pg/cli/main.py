@@ -18,6 +18,7 @@ from lib_pg import __version__
 from lib_pg.cli.demo import options as demo
 from lib_pg.cli.devices import is_out_of_memory
 from lib_pg.cli.errors import UsageError
+from lib_pg.cli.evaluate import options as evaluate
 from lib_pg.cli.generate import options as generate
 from lib_pg.cli.signals import INTERRUPTED, Terminated, ended_tidily, quit_by_ctrl_c
 
@@ -77,4 +78,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     demo.add_command(commands)
     generate.add_command(commands)
+    evaluate.add_command(commands)
     return parser

@@ -7,7 +7,7 @@ from typing import Any
 
 from lib_pg.settings import Settings
 
-SCALES = (1.5, 2.0, 3.0, 4.5, 7.0)
+SCALES = (1.25, 1.75, 2.5, 3.5, 5.0)
 
 
 @dataclass(frozen=True)

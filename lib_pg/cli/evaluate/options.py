@@ -1,0 +1,56 @@
+"""The options of `evaluate`: light to import, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_command(commands: Any) -> None:
+    """Add the subcommand to an argparse subparsers object."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure how CFG, AG and PG keep the subject and follow the prompt",
+        description="Make the same pictures with CFG, AG and PG at several scales and weak ratios, and measure "
+        "how well each keeps the subject and follows the prompt. A run that was ended goes on where it was.",
+        epilog="several processes or GPUs share the work: accelerate launch --multi_gpu --num_processes 2 "
+        "-m lib_pg evaluate --bundled",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--bundled", dest="protocol", action="store_const", const="bundled",
+        help="on the bundled tiny model, whose subjects are taught first; needs a clone of the repository",
+    )  # fmt: skip
+    what.add_argument("--protocol", choices=("bundled",), help="the same, by name")
+    parser.add_argument(
+        "--quick", action="store_true", help="one subject and fewer pictures: at most 10 minutes on two cores"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("outputs/evaluate"), metavar="FOLDER",
+        help="where records and results go (default: outputs/evaluate)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cache", type=Path, default=Path("build/evaluate"), metavar="FOLDER",
+        help="where the taught subjects are kept (default: build/evaluate)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=_seed, default=0, help="of teaching and of the pictures (default: 0)")
+    parser.add_argument("--steps", type=_positive, default=15, help="sampling steps (default: 15)")
+    parser.add_argument(
+        "--batch", type=_positive, default=128, help="pictures made at once, at most (default: 128)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"got {number}; it must be at least 1")
+    return number
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**31:
+        raise argparse.ArgumentTypeError(f"seed is {seed}; it must lie between 0 and {2**31 - 1}")
+    return seed

@@ -1,0 +1,59 @@
+"""Who does what where `accelerate launch` started several processes: shares of the work, and a device each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+# Others wait for whoever teaches the longest.
+_PATIENCE = timedelta(hours=12)
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of the processes that share the work; the only one where nothing else was launched.
+
+    Attributes:
+        index, count: of this process, and how many there are.
+        local: number of this process on its machine.
+    """
+
+    index: int = 0
+    count: int = 1
+    local: int = 0
+
+    def of(self, items: Sequence[Item]) -> list[Item]:
+        """Return this process's part of items that all processes list alike."""
+        return list(items[self.index :: self.count])
+
+    def device(self, name: str) -> str:
+        """Return the device of this process: with `cuda`, GPUs in turn, also with more processes than GPUs."""
+        import torch
+
+        if name != "cuda" or self.count == 1:
+            return name
+        return f"cuda:{self.local % max(1, torch.cuda.device_count())}"
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        if self.count > 1:
+            _state().wait_for_everyone()
+
+
+def own_share() -> Share:
+    """Return this process's share."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Share()
+    state = _state()
+    return Share(state.process_index, state.num_processes, state.local_process_index)
+
+
+def _state() -> Any:
+    from accelerate import PartialState
+
+    # The processes only count and wait for one another: that needs no GPU, and several may share one.
+    return PartialState(cpu=True, timeout=_PATIENCE)
