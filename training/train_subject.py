@@ -23,22 +23,34 @@ from training.world import STAR, SUBJECTS, Subject, full_caption
 FILE_NAME = "sks_star.safetensors"
 
 
-def pictures_of(pipeline: StableDiffusionPipeline, subject: Subject) -> tuple[torch.Tensor, torch.Tensor]:
-    """A subject's training pictures as latents (n, 4, 16, 16) and tokens (n, 16); all on the processor."""
+def pictures_of(
+    pipeline: StableDiffusionPipeline, subject: Subject, bare: int = 0, told: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A subject's training pictures as latents (n, 4, 16, 16) and tokens (n, 16); all on the processor.
+
+    Args:
+        pipeline: gives autoencoder and tokenizer.
+        subject: what is taught.
+        bare: how often each picture is there with a caption that names the subject alone, from which the
+            subject learns to bring size, background and place of its pictures along.
+        told: how often with a caption that tells these.
+    """
     scenes = subject.training_scenes()
-    captions = [full_caption(scene, subject.noun) for scene in scenes]
-    return encode_scenes(pipeline.vae, scenes).values.float(), token_ids(pipeline.tokenizer, captions)
+    captions = [full_caption(scene, subject.noun) for scene in scenes] * told
+    captions += [f"a {subject.noun}"] * len(scenes) * bare
+    latents = encode_scenes(pipeline.vae, scenes).values.float()
+    return latents.repeat(told + bare, 1, 1, 1), token_ids(pipeline.tokenizer, captions)
 
 
 def teach(
     model: TextToLatent,
     weights: Sequence[nn.Parameter],
     pictures: tuple[torch.Tensor, torch.Tensor],
-    stops: Sequence[int],
+    steps: int,
     batch: int,
     rate: float,
 ) -> Iterator[int]:
-    """Train weights of a model, and stop for whoever saves them.
+    """Train weights of a model, and tell of every step to whoever saves them on the way.
 
     What is drawn at random comes from the processor's generator, whatever device the model is on.
 
@@ -46,12 +58,12 @@ def teach(
         model: with hooks of adapters, or with weights of its own that are trained.
         weights: those that are trained.
         pictures: of `pictures_of`.
-        stops: numbers of steps, ascending.
+        steps: how many.
         batch: pictures a step.
         rate: learning rate.
 
     Yields:
-        Each of the stops, when so many steps are done.
+        The number of steps done, after each.
     """
     latents, ids = pictures
     device = weights[0].device
@@ -61,16 +73,15 @@ def teach(
     def on_device(noisy: torch.Tensor, steps: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
         return model(noisy.to(device), steps.to(device), told.to(device)).cpu()
 
-    for step in range(1, stops[-1] + 1):
+    for step in range(1, steps + 1):
         chosen = torch.randint(len(latents), (batch,))
-        steps = torch.randint(TRAIN_STEPS, (batch,))
-        loss = velocity_loss(on_device, latents[chosen], ids[chosen], signal, steps)
+        noise = torch.randint(TRAIN_STEPS, (batch,))
+        loss = velocity_loss(on_device, latents[chosen], ids[chosen], signal, noise)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
-        if step in stops:
-            yield step
+        yield step
 
 
 def lora_metadata(name: str, rank: int, alpha: float, steps: int, seed: int, more: dict[str, str]) -> dict:

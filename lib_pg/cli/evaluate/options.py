@@ -12,7 +12,7 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="measure how CFG, AG and PG keep the subject and follow the prompt",
-        description="Make the same pictures with CFG, AG and PG at several scales and weak ratios, and measure "
+        description="Make the same pictures with CFG, AG and PG at several scales and weak ratios; measure "
         "how well each keeps the subject and follows the prompt. A run that was ended goes on where it was.",
         epilog="several processes or GPUs share the work: accelerate launch --multi_gpu --num_processes 2 "
         "-m lib_pg evaluate --bundled",

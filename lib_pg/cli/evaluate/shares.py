@@ -1,4 +1,4 @@
-"""Who does what where `accelerate launch` started several processes: shares of the work, and a device each."""
+"""Who does what where `accelerate launch` started several processes: shares of the work, and devices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Share:
         return list(items[self.index :: self.count])
 
     def device(self, name: str) -> str:
-        """Return the device of this process: with `cuda`, GPUs in turn, also with more processes than GPUs."""
+        """Return this process's device: with `cuda`, GPUs in turn, also with more processes than GPUs."""
         import torch
 
         if name != "cuda" or self.count == 1:

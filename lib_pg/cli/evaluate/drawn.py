@@ -1,0 +1,123 @@
+"""The drawn world as a test: contexts that subjects are asked for in, and the rules that judge pictures.
+
+Light to import, for processes that do nothing but judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from statistics import mean
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.measure import fidelity, matches, read
+from training.world import PLACES, SIZES, SUBJECTS, Subject, full_caption
+
+PARTS = ("background", "place", "size")
+SCORES = {
+    "alignment": {"about": "1 where background, place and size are all as the prompt says", "step": 1},
+    "fidelity": {"about": "likeness to the subject's drawing, 0 to 1", "step": 0.001},
+    "background": {"about": "1 where the background is as the prompt says", "step": 1},
+    "place": {"about": "1 where the subject is where the prompt says", "step": 1},
+    "size": {"about": "1 where the subject is as big or small as the prompt says", "step": 1},
+}
+
+
+class Context(NamedTuple):
+    """Where a subject is asked for."""
+
+    background: str
+    place: str
+    size: str
+
+
+# Subjects' pictures are all big, in the studio, in the center: each prompt contradicts one to three of that.
+_BACKGROUNDS = ("beach", "meadow", "night", "snow", "desert", "sea")
+CONTEXTS = tuple(
+    Context(background, place, ("small", "big")[number % 2])
+    for number, (background, place) in enumerate(product(_BACKGROUNDS, PLACES))
+)
+
+
+def subject_called(name: str) -> Subject:
+    """Return one of the drawn world's subjects."""
+    return next(subject for subject in SUBJECTS if subject.name == name)
+
+
+def prompt_for(subject: Subject, context: Context) -> str:
+    """Return what asks for a subject in a context."""
+    return full_caption(subject.scene(*context), subject.noun)
+
+
+def judged(pictures: NDArray[np.uint8], name: str, contexts: Sequence[Context]) -> list[dict[str, float]]:
+    """Return the scores of pictures (n, 64, 64, 3) of one subject, each asked for in its context."""
+    subject = subject_called(name)
+    return [_scores(picture, subject, context) for picture, context in zip(pictures, contexts, strict=True)]
+
+
+def _scores(picture: NDArray[np.uint8], subject: Subject, context: Context) -> dict[str, float]:
+    found = matches(read(picture), subject.scene(*context))
+    parts = {part: float(found[part]) for part in PARTS}
+    return {
+        "alignment": float(all(parts.values())),
+        "fidelity": max(0.0, min(1.0, fidelity(picture, subject))),
+        **parts,
+    }
+
+
+def errors_of_rules(subjects: Sequence[Subject]) -> dict[str, Any]:
+    """Return how far the rules can be trusted, measured on true drawings.
+
+    Of each subject, in every context that prompts ask for: how often the rules miss that a drawing follows
+    its prompt, how often they miss that it does not (each part of the context wrong in turn), and the likeness of
+    the subject and of the other subjects, mean, lowest and highest.
+    """
+    return {subject.name: _errors_of(subject) for subject in subjects}
+
+
+def _errors_of(subject: Subject) -> dict[str, Any]:
+    drawings = [(subject.scene(*context).draw(), context) for context in CONTEXTS]
+    own = [_scores(drawing, subject, context) for drawing, context in drawings]
+    wrong = [
+        (part, matches(read(drawing), subject.scene(*other))[part])
+        for drawing, context in drawings
+        for part, other in _wrong(context)
+    ]
+    others = [
+        fidelity(other.scene(*context).draw(), subject)
+        for other in SUBJECTS
+        if other != subject
+        for context in CONTEXTS
+    ]
+    return {
+        "missed": {
+            part: round(1 - mean(scores[part] for scores in own), 4) for part in ("alignment", *PARTS)
+        },
+        "wrongly seen": {
+            part: round(mean(seen for each, seen in wrong if each == part), 4) for part in PARTS
+        },
+        "likeness": _spread([scores["fidelity"] for scores in own]),
+        "likeness of others": _spread(others),
+    }
+
+
+def _wrong(context: Context) -> list[tuple[str, Context]]:
+    """Return the context with one part changed to each other value, with the part's name."""
+    values = {"background": ("studio", *_BACKGROUNDS), "place": tuple(PLACES), "size": tuple(SIZES)}
+    return [
+        (part, context._replace(**{part: value}))
+        for part in PARTS
+        for value in values[part]
+        if value != getattr(context, part)
+    ]
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "mean": round(mean(values), 4),
+        "lowest": round(min(values), 4),
+        "highest": round(max(values), 4),
+    }

@@ -1,0 +1,154 @@
+"""The run of the protocol `bundled`: teach the subjects, make the pictures, judge them, keep the records."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from lib_pg import __version__
+from lib_pg.cli.devices import check_device
+from lib_pg.cli.errors import UsageError
+from lib_pg.cli.evaluate.drawn import SCORES, errors_of_rules
+from lib_pg.cli.evaluate.drawn_plan import Cell, Picture, Plan, in_batches, quick
+from lib_pg.cli.evaluate.fine_tunes import FineTune, teach_subject
+from lib_pg.cli.evaluate.judges import Judges, judges, processes_beside
+from lib_pg.cli.evaluate.methods import described
+from lib_pg.cli.evaluate.pictures import SAMPLER, Model, Pictures, made, ready
+from lib_pg.cli.evaluate.records import Head, finished, head_of, merged, part_file, save
+from lib_pg.cli.evaluate.shares import Share, own_share
+from lib_pg.cli.hashes import fingerprint
+from lib_pg.cli.output import output_folder
+from lib_pg.cli.paths import BUNDLED_PIPELINE
+from lib_pg.cli.pipelines import load_pipeline
+from lib_pg.formats import NetworkError
+from lib_pg.hosts.diffusers import load_base_checkpoint, load_network
+
+RESULTS = "results.json"
+Warn = Callable[[str], None]
+
+
+def evaluate(options: argparse.Namespace, plan: Plan | None = None) -> int:
+    """Carry out the protocol and return the exit code."""
+    share = own_share()
+    device = share.device(options.device)
+    check_device(device)
+    plan = plan or (quick(Plan(seed=options.seed)) if options.quick else Plan(seed=options.seed))
+    with output_folder(options.cache, "--cache"), output_folder(options.out, "--out"):
+        _teach(plan, options.cache, device, share)
+        share.wait()
+        head = _head(plan, options)
+        with part_file(options.out, share.index, head) as part:
+            cells = _left(plan, options, head, share)
+            with judges(part, processes_beside(device, share.count)) as found:
+                _make(cells, options, device, share, found)
+        share.wait()
+        if share.index == 0:
+            save(merged(options.out, head), options.out / RESULTS)
+            print(f"results written to {options.out / RESULTS}")
+    return 0
+
+
+def _teach(plan: Plan, cache: Path, device: str, share: Share) -> None:
+    """Teach this process's share of the subjects, those that take the longest first."""
+    courses = share.of(sorted(plan.courses, key=lambda course: -course.stops[-1][1]))
+    total = sum(course.stops[-1][1] for course in courses)
+    with tqdm(total=total, desc="teaching", unit="step", disable=share.index > 0) as bar:
+        for course in courses:
+            before = bar.n
+            for _ in teach_subject(course, plan.seed, cache, device):
+                bar.update()
+            bar.update(before + course.stops[-1][1] - bar.n)  # what was taught before
+
+
+def _head(plan: Plan, options: argparse.Namespace) -> Head:
+    fine_tunes = plan.fine_tunes(options.cache)
+    models = {f"{each.subject.name}, {each.training}": fingerprint(each.path) for each in fine_tunes}
+    subjects = list(dict.fromkeys(each.subject for each in fine_tunes))
+    return head_of(
+        "bundled",
+        __version__,
+        options.steps,
+        described(plan.methods),
+        {"base": fingerprint(BUNDLED_PIPELINE), **models},
+        SCORES,
+        seed=options.seed,
+        sampler=SAMPLER,
+        courses=[asdict(course) for course in plan.courses],
+        rules=errors_of_rules(subjects),
+        machine={"device": options.device, "torch": torch.__version__},
+    )
+
+
+def _left(
+    plan: Plan, options: argparse.Namespace, head: Head, share: Share
+) -> list[tuple[Cell, list[Picture]]]:
+    """Return this process's cells with the pictures that are not made yet."""
+    done = finished(options.out, head)
+    cells = share.of(plan.cells(options.cache))
+    left = [
+        (cell, [each for each in plan.pictures(cell.fine_tune) if cell.key(each) not in done])
+        for cell in cells
+    ]
+    return [(cell, pictures) for cell, pictures in left if pictures]
+
+
+def _make(
+    cells: list[tuple[Cell, list[Picture]]],
+    options: argparse.Namespace,
+    device: str,
+    share: Share,
+    found: Judges,
+) -> None:
+    """Make the pictures of all cells, each taught subject's together, and have them judged."""
+    total = sum(len(pictures) for _, pictures in cells)
+    with tqdm(total=total, desc="pictures", unit="picture", disable=share.index > 0) as bar:
+        for fine_tune, own in groupby(cells, key=lambda each: each[0].fine_tune):
+            warn = _Warnings()
+            with ready(_load(fine_tune, device, warn), options.steps) as model:
+                for cell, pictures in own:
+                    found.judge(cell, pictures, _pictures(model, cell, pictures, options, warn, bar))
+
+
+def _pictures(
+    model: Model, cell: Cell, pictures: list[Picture], options: argparse.Namespace, warn: Warn, bar: Any
+) -> Pictures:
+    settings, batches = cell.method.settings, []
+    for few in in_batches(pictures, options.batch):
+        told = [(each.prompt, each.seed) for each in few]
+        batches.append(made(model, settings, cell.scale, told, options.steps, warn))
+        bar.update(len(few))
+    return np.concatenate(batches)
+
+
+def _load(fine_tune: FineTune, device: str, warn: Warn) -> Model:
+    """Load a taught subject as `generate` loads a user's files."""
+    try:
+        if fine_tune.is_checkpoint:
+            pipeline = load_pipeline(fine_tune.path, None, device, "float32")
+            base = load_base_checkpoint(pipeline, BUNDLED_PIPELINE, fine_tune.path.name, warn)
+            return Model(pipeline, base=base)
+        pipeline = load_pipeline(BUNDLED_PIPELINE, None, device, "float32")
+        return Model(pipeline, (load_network(pipeline, fine_tune.path, warn=warn),))
+    except NetworkError as error:
+        raise UsageError(str(error)) from error
+
+
+class _Warnings:
+    """Says each message once, above the progress bar."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            tqdm.write(f"warning: {message}", file=sys.stderr)
