@@ -71,21 +71,25 @@ def _scores(picture: NDArray[np.uint8], subject: Subject, context: Context) -> d
 def errors_of_rules(subjects: Sequence[Subject]) -> dict[str, Any]:
     """Return how far the rules can be trusted, measured on true drawings.
 
-    Of each subject, in every context that prompts ask for: how often the rules miss that a drawing follows
-    its prompt, how often they miss that it does not (each part of the context wrong in turn), and the likeness of
-    the subject and of the other subjects, mean, lowest and highest.
+    Of each subject, drawn in every context that prompts ask for: how often the rules miss that it follows its
+    prompt, how often they see something that is not as the prompt says (each part of the prompt wrong in
+    turn), and the likeness of the subject and of the other subjects.
     """
     return {subject.name: _errors_of(subject) for subject in subjects}
 
 
 def _errors_of(subject: Subject) -> dict[str, Any]:
-    drawings = [(subject.scene(*context).draw(), context) for context in CONTEXTS]
-    own = [_scores(drawing, subject, context) for drawing, context in drawings]
-    wrong = [
-        (part, matches(read(drawing), subject.scene(*other))[part])
-        for drawing, context in drawings
-        for part, other in _wrong(context)
-    ]
+    missed: dict[str, list[float]] = {part: [] for part in ("alignment", *PARTS)}
+    seen: dict[str, list[float]] = {part: [] for part in PARTS}
+    own = []
+    for context in CONTEXTS:
+        drawing = subject.scene(*context).draw()
+        scores, reading = _scores(drawing, subject, context), read(drawing)
+        own.append(scores["fidelity"])
+        for part, misses in missed.items():
+            misses.append(1 - scores[part])
+        for part, wrong in _wrong(context):
+            seen[part].append(matches(reading, subject.scene(*wrong))[part])
     others = [
         fidelity(other.scene(*context).draw(), subject)
         for other in SUBJECTS
@@ -93,13 +97,9 @@ def _errors_of(subject: Subject) -> dict[str, Any]:
         for context in CONTEXTS
     ]
     return {
-        "missed": {
-            part: round(1 - mean(scores[part] for scores in own), 4) for part in ("alignment", *PARTS)
-        },
-        "wrongly seen": {
-            part: round(mean(seen for each, seen in wrong if each == part), 4) for part in PARTS
-        },
-        "likeness": _spread([scores["fidelity"] for scores in own]),
+        "missed": {part: round(mean(found), 4) for part, found in missed.items()},
+        "wrongly seen": {part: round(mean(found), 4) for part, found in seen.items()},
+        "likeness": _spread(own),
         "likeness of others": _spread(others),
     }
 

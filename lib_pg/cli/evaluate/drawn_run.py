@@ -111,9 +111,10 @@ def _make(
     """Make the pictures of all cells, each taught subject's together, and have them judged."""
     total = sum(len(pictures) for _, pictures in cells)
     with tqdm(total=total, desc="pictures", unit="picture", disable=share.index > 0) as bar:
+        shelf = _Shelf(device)
         for fine_tune, own in groupby(cells, key=lambda each: each[0].fine_tune):
             warn = _Warnings()
-            with ready(_load(fine_tune, device, warn), options.steps) as model:
+            with ready(shelf.take(fine_tune, warn), options.steps) as model:
                 for cell, pictures in own:
                     found.judge(cell, pictures, _pictures(model, cell, pictures, options, warn, bar))
 
@@ -129,17 +130,28 @@ def _pictures(
     return np.concatenate(batches)
 
 
-def _load(fine_tune: FineTune, device: str, warn: Warn) -> Model:
-    """Load a taught subject as `generate` loads a user's files."""
-    try:
-        if fine_tune.is_checkpoint:
-            pipeline = load_pipeline(fine_tune.path, None, device, "float32")
-            base = load_base_checkpoint(pipeline, BUNDLED_PIPELINE, fine_tune.path.name, warn)
-            return Model(pipeline, base=base)
-        pipeline = load_pipeline(BUNDLED_PIPELINE, None, device, "float32")
-        return Model(pipeline, (load_network(pipeline, fine_tune.path, warn=warn),))
-    except NetworkError as error:
-        raise UsageError(str(error)) from error
+class _Shelf:
+    """Taught subjects, loaded as `generate` loads a user's files; networks share one base model."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._base: Any = None
+
+    def take(self, fine_tune: FineTune, warn: Warn) -> Model:
+        """Load a taught subject.
+
+        Raises:
+            UsageError: its file is damaged.
+        """
+        try:
+            if fine_tune.is_checkpoint:
+                pipeline = load_pipeline(fine_tune.path, None, self._device, "float32")
+                base = load_base_checkpoint(pipeline, BUNDLED_PIPELINE, fine_tune.path.name, warn)
+                return Model(pipeline, base=base)
+            self._base = self._base or load_pipeline(BUNDLED_PIPELINE, None, self._device, "float32")
+            return Model(self._base, (load_network(self._base, fine_tune.path, warn=warn),))
+        except NetworkError as error:
+            raise UsageError(str(error)) from error
 
 
 class _Warnings:
