@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 
 from lib_pg.cli.evaluate.drawn import judged
 from lib_pg.cli.evaluate.drawn_plan import Cell, Picture, in_batches
 from lib_pg.cli.evaluate.pictures import Pictures
 from lib_pg.cli.evaluate.records import Part, Record
+from lib_pg.cli.evaluate.workers import workers
 
 _AT_ONCE = 32  # pictures
 _Judged = list[tuple[Sequence[Picture], Future[list[dict[str, float]]]]]
@@ -61,15 +61,10 @@ class Judges:
 @contextmanager
 def judges(part: Part, processes: int) -> Iterator[Judges]:
     """Have so many processes judge; what they have is kept when the block ends well."""
-    # Not forked: a process with threads and a GPU is no good parent.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        try:
-            found = Judges(pool, part, waiting=2 * processes)
-            yield found
-            found.finish()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with workers(processes) as pool:
+        found = Judges(pool, part, waiting=2 * processes)
+        yield found
+        found.finish()
 
 
 def processes_beside(device: str, count: int) -> int:
