@@ -25,7 +25,7 @@ from lib_pg.cli.evaluate.methods import described
 from lib_pg.cli.evaluate.pictures import SAMPLER, Model, Pictures, made, ready
 from lib_pg.cli.evaluate.records import Head, finished, head_of, merged, part_file, save
 from lib_pg.cli.evaluate.shares import Share, own_share
-from lib_pg.cli.hashes import fingerprint
+from lib_pg.cli.hashes import WITHOUT_HEADER, fingerprint
 from lib_pg.cli.output import output_folder
 from lib_pg.cli.paths import BUNDLED_PIPELINE
 from lib_pg.cli.pipelines import load_pipeline
@@ -71,14 +71,14 @@ def _teach(plan: Plan, cache: Path, device: str, share: Share) -> None:
 
 def _head(plan: Plan, options: argparse.Namespace) -> Head:
     fine_tunes = plan.fine_tunes(options.cache)
-    models = {f"{each.subject.name}, {each.training}": fingerprint(each.path) for each in fine_tunes}
+    models = {f"{each.subject.name}, {each.training}": _content(each.path) for each in fine_tunes}
     subjects = list(dict.fromkeys(each.subject for each in fine_tunes))
     return head_of(
         "bundled",
         __version__,
         options.steps,
         described(plan.methods),
-        {"base": fingerprint(BUNDLED_PIPELINE), **models},
+        {"base": _content(BUNDLED_PIPELINE), **models},
         SCORES,
         seed=options.seed,
         sampler=SAMPLER,
@@ -86,6 +86,11 @@ def _head(plan: Plan, options: argparse.Namespace) -> Head:
         rules=errors_of_rules(subjects),
         machine={"device": options.device, "torch": torch.__version__},
     )
+
+
+def _content(path: Path) -> str:
+    """Return a hash of weights alone: the order of what is said in a file's header is left to chance."""
+    return fingerprint(path, WITHOUT_HEADER)
 
 
 def _left(
