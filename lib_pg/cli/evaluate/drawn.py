@@ -68,21 +68,21 @@ def _scores(picture: NDArray[np.uint8], subject: Subject, context: Context) -> d
     }
 
 
-def errors_of_rules(subjects: Sequence[Subject]) -> dict[str, Any]:
+def errors_of_rules(subjects: Sequence[Subject], contexts: Sequence[Context] = CONTEXTS) -> dict[str, Any]:
     """Return how far the rules can be trusted, measured on true drawings.
 
-    Of each subject, drawn in every context that prompts ask for: how often the rules miss that it follows its
+    Of each subject, drawn in every context: how often the rules miss that it follows its
     prompt, how often they see something that is not as the prompt says (each part of the prompt wrong in
     turn), and the likeness of the subject and of the other subjects.
     """
-    return {subject.name: _errors_of(subject) for subject in subjects}
+    return {subject.name: _errors_of(subject, contexts) for subject in subjects}
 
 
-def _errors_of(subject: Subject) -> dict[str, Any]:
+def _errors_of(subject: Subject, contexts: Sequence[Context]) -> dict[str, Any]:
     missed: dict[str, list[float]] = {part: [] for part in ("alignment", *PARTS)}
     seen: dict[str, list[float]] = {part: [] for part in PARTS}
     own = []
-    for context in CONTEXTS:
+    for context in contexts:
         drawing = subject.scene(*context).draw()
         scores, reading = _scores(drawing, subject, context), read(drawing)
         own.append(scores["fidelity"])
@@ -94,7 +94,7 @@ def _errors_of(subject: Subject) -> dict[str, Any]:
         fidelity(other.scene(*context).draw(), subject)
         for other in SUBJECTS
         if other != subject
-        for context in CONTEXTS
+        for context in contexts
     ]
     return {
         "missed": {part: round(mean(found), 4) for part, found in missed.items()},

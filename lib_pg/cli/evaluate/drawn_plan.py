@@ -46,12 +46,14 @@ class Plan:
     Attributes:
         courses: how subjects are taught.
         methods: what is compared.
+        contexts: what every subject is asked for in.
         pictures_min: pictures of each method, scale and amount of training, over all subjects.
         seed: of teaching and of the pictures.
     """
 
     courses: tuple[Course, ...] = COURSES
     methods: tuple[Method, ...] = METHODS
+    contexts: tuple[Context, ...] = CONTEXTS
     pictures_min: int = PICTURES_MIN
     seed: int = 0
 
@@ -72,22 +74,22 @@ class Plan:
         """Return the pictures of a taught subject's cells: the same for every method, and none twice."""
         trainings = [name for course in self.courses for name, _ in course.stops]
         subjects = trainings.count(fine_tune.training)
-        repeats = -(-self.pictures_min // (subjects * len(CONTEXTS)))
+        repeats = -(-self.pictures_min // (subjects * len(self.contexts)))
         return [
             Picture(context, prompt_for(fine_tune.subject, context), self._seed(number, repeat))
-            for number, context in enumerate(CONTEXTS)
+            for number, context in enumerate(self.contexts)
             for repeat in range(repeats)
         ]
 
     def _seed(self, number: int, repeat: int) -> int:
-        return (self.seed * len(CONTEXTS) + number) * _SEEDS + repeat
+        return (self.seed * len(self.contexts) + number) * _SEEDS + repeat
 
 
 def quick(plan: Plan) -> Plan:
     """Return a smaller plan: the first subject, taught well and too long, at the middle scales."""
     course = replace(plan.courses[0], stops=plan.courses[0].stops[1:])
     methods = tuple(replace(each, scales=each.scales[1:4]) for each in plan.methods)
-    return replace(plan, courses=(course,), methods=methods, pictures_min=len(CONTEXTS))
+    return replace(plan, courses=(course,), methods=methods, pictures_min=len(plan.contexts))
 
 
 def in_batches(pictures: Sequence[Picture], size: int) -> Iterator[Sequence[Picture]]:

@@ -83,7 +83,7 @@ def _head(plan: Plan, options: argparse.Namespace) -> Head:
         seed=options.seed,
         sampler=SAMPLER,
         courses=[asdict(course) for course in plan.courses],
-        rules=errors_of_rules(subjects),
+        rules=errors_of_rules(subjects, plan.contexts),
         machine={"device": options.device, "torch": torch.__version__},
     )
 
