@@ -41,7 +41,10 @@ class Share:
     def wait(self) -> None:
         """Wait for all processes."""
         if self.count > 1:
-            _state().wait_for_everyone()
+            import torch.distributed
+
+            _state()
+            torch.distributed.barrier()  # accelerate's own names a GPU by the process's number
 
 
 def own_share() -> Share:
