@@ -1,0 +1,1 @@
+"""Intervals, fronts, plots and the page of an evaluation."""

@@ -1,0 +1,136 @@
+"""Intervals on data whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lib_pg.cli.evaluate.report.bootstrap import Array, Draws, Estimate, Interval, draw, estimate, student
+
+DRAWS = 400
+
+
+def crossed(subjects: int, prompts: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes of every prompt with every seed for every subject."""
+    cells = np.array(
+        [(subject, prompt) for subject in range(subjects) for prompt in range(prompts) for _ in range(seeds)]
+    )
+    return cells[:, 0], cells[:, 1]
+
+
+def mean(scores: Array, draws: Draws) -> Estimate:
+    means = draws.means(scores[None])
+    found = estimate(lambda part: means.part(part)[:, 0], draws)
+    assert found is not None
+    return found
+
+
+def test_every_draw_is_a_mean() -> None:
+    draws = draw(*crossed(3, 4, 2), DRAWS)
+    for weights in (draws.whole, draws.here, draws.beyond):
+        assert weights is not None and (weights >= 0).all()
+        np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-12)
+
+
+def test_subjects_count_alike_and_so_do_the_prompts_of_one() -> None:
+    """Subject 0 has five pictures of two prompts, subject 1 has one."""
+    subjects, prompts = np.array([0, 0, 0, 0, 0, 1]), np.array([0, 0, 0, 0, 1, 0])
+    whole = draw(subjects, prompts, DRAWS).whole[0]
+    np.testing.assert_allclose(whole, [1 / 16] * 4 + [1 / 4, 1 / 2])
+
+
+def test_within_a_subject_every_draw_keeps_the_subjects_share() -> None:
+    subjects, prompts = crossed(3, 5, 2)
+    draws = draw(subjects, prompts, DRAWS)
+    for subject in range(3):
+        np.testing.assert_allclose(draws.here[:, subjects == subject].sum(axis=1), 1 / 3)
+    assert draws.beyond is not None
+    shares = {round(float(share) * 3) for share in draws.beyond[:, subjects == 0].sum(axis=1)}
+    assert shares == {0, 1, 2, 3}
+
+
+def test_pictures_of_one_prompt_stand_or_fall_together() -> None:
+    """Where all pictures of a prompt are alike, a hundred of them tell no more than one."""
+    rng = np.random.default_rng(0)
+    by_prompt = rng.normal(size=12)
+    few = mean(by_prompt, draw(*crossed(1, 12, 1), DRAWS)).here
+    many = mean(np.repeat(by_prompt, 100), draw(*crossed(1, 12, 100), DRAWS)).here
+    assert few is not None and many is not None
+    assert many.high - many.low == pytest.approx(few.high - few.low, rel=0.15)
+
+
+def test_the_interval_of_a_mean_is_the_textbooks() -> None:
+    scores = np.random.default_rng(1).normal(size=400)
+    found = mean(scores, draw(*crossed(1, 400, 1), 4000))
+    assert found.here is not None
+    half = 1.96 * scores.std() / np.sqrt(400)
+    assert found.value == pytest.approx(scores.mean())
+    assert found.here.low == pytest.approx(scores.mean() - half, abs=0.08 * half)
+    assert found.here.high == pytest.approx(scores.mean() + half, abs=0.08 * half)
+
+
+def test_the_interval_for_other_subjects_is_students() -> None:
+    """Three subjects without any spread of their own: the t interval of three numbers."""
+    by_subject = np.array([0.1, 0.5, 0.3])
+    found = mean(np.repeat(by_subject, 20), draw(*crossed(3, 20, 1), 20_000)).beyond
+    assert found is not None
+    half = 4.3027 * by_subject.std(ddof=1) / np.sqrt(3)
+    assert (found.low, found.high) == pytest.approx((0.3 - half, 0.3 + half), rel=0.03)
+
+
+def test_a_single_subject_says_nothing_of_others() -> None:
+    assert mean(np.arange(6.0), draw(*crossed(1, 6, 1), DRAWS)).beyond is None
+
+
+def test_a_statistic_that_is_undefined_has_no_interval() -> None:
+    draws = draw(*crossed(2, 5, 1), 100)
+    assert estimate(lambda part: np.full(1 if part == 0 else 100, np.nan), draws) is None
+
+    def sometimes(part: int) -> Array:
+        return np.array([1.0]) if part == 0 else np.where(np.arange(100) < 90, 1.0, np.nan)
+
+    assert estimate(sometimes, draws) == Estimate(1.0, None, None)
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    one, other = (draw(*crossed(3, 4, 2), DRAWS, seed=5) for _ in range(2))
+    np.testing.assert_array_equal(one.here, other.here)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "expected"), [(1, 12.706), (2, 4.303), (12, 2.179), (29, 2.045), (10_000, 1.960)]
+)
+def test_students_quantiles(freedom: int, expected: float) -> None:
+    assert student(freedom) == pytest.approx(expected, abs=1e-3)
+
+
+def test_coverage() -> None:
+    """Of 300 studies of three subjects, 95 % hold the truth: that of their subjects, that of all subjects.
+
+    What resampling three subjects gives without Student's factor holds it far too seldom.
+    """
+    rng = np.random.default_rng(2)
+    codes = crossed(3, 16, 2)
+    plain, here, beyond = 0, 0, 0
+    for study in range(300):
+        of_subjects = rng.normal(0.2, 0.1, size=3)
+        scores = (
+            np.repeat(of_subjects, 32)
+            + np.repeat(rng.normal(scale=0.1, size=48), 2)
+            + rng.normal(scale=0.1, size=96)
+        )
+        draws = draw(*codes, DRAWS, seed=study)
+        found = mean(scores, draws)
+        assert draws.beyond is not None
+        low, high = np.quantile(draws.beyond @ scores, [0.025, 0.975])
+        plain += low <= 0.2 <= high
+        here += _holds(found.here, float(of_subjects.mean()))
+        beyond += _holds(found.beyond, 0.2)
+    assert 0.91 <= here / 300 <= 0.99
+    assert beyond / 300 >= 0.93
+    assert plain / 300 < 0.88
+
+
+def _holds(interval: Interval | None, truth: float) -> bool:
+    assert interval is not None
+    return interval.low <= truth <= interval.high
