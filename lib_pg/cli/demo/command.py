@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from lib_pg.cli.demo.sheet import Block, draw_sheet
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.output import output_folder, replace_file
 from lib_pg.cli.paths import BUNDLED, BUNDLED_LORA, BUNDLED_PIPELINE
 from lib_pg.cli.pipelines import load_pipeline
 from lib_pg.cli.samplers import MODELS_OWN, scheduler_for
+from lib_pg.cli.sheet import Block, draw_sheet
 from lib_pg.hosts.diffusers import guided, installed, load_network
 from lib_pg.networks import Network
 from lib_pg.settings import Settings

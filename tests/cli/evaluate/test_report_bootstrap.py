@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib_pg.cli.evaluate.report.bootstrap import Array, Draws, Estimate, Interval, draw, estimate, student
+from lib_pg.cli.evaluate.report.bootstrap import (
+    Array,
+    Draws,
+    Estimate,
+    Interval,
+    Part,
+    draw,
+    estimate,
+    student,
+)
 
 DRAWS = 400
 
@@ -20,22 +29,22 @@ def crossed(subjects: int, prompts: int, seeds: int) -> tuple[np.ndarray, np.nda
 
 def mean(scores: Array, draws: Draws) -> Estimate:
     means = draws.means(scores[None])
-    found = estimate(lambda part: means.part(part)[:, 0], draws)
+    found = estimate(lambda part: means[part][:, 0], draws)
     assert found is not None
     return found
 
 
 def test_every_draw_is_a_mean() -> None:
     draws = draw(*crossed(3, 4, 2), DRAWS)
-    for weights in (draws.whole, draws.here, draws.beyond):
-        assert weights is not None and (weights >= 0).all()
+    for weights in draws.weights.values():
+        assert (weights >= 0).all()
         np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-12)
 
 
 def test_subjects_count_alike_and_so_do_the_prompts_of_one() -> None:
     """Subject 0 has five pictures of two prompts, subject 1 has one."""
     subjects, prompts = np.array([0, 0, 0, 0, 0, 1]), np.array([0, 0, 0, 0, 1, 0])
-    whole = draw(subjects, prompts, DRAWS).whole[0]
+    whole = draw(subjects, prompts, DRAWS).weights["whole"][0]
     np.testing.assert_allclose(whole, [1 / 16] * 4 + [1 / 4, 1 / 2])
 
 
@@ -43,9 +52,8 @@ def test_within_a_subject_every_draw_keeps_the_subjects_share() -> None:
     subjects, prompts = crossed(3, 5, 2)
     draws = draw(subjects, prompts, DRAWS)
     for subject in range(3):
-        np.testing.assert_allclose(draws.here[:, subjects == subject].sum(axis=1), 1 / 3)
-    assert draws.beyond is not None
-    shares = {round(float(share) * 3) for share in draws.beyond[:, subjects == 0].sum(axis=1)}
+        np.testing.assert_allclose(draws.weights["here"][:, subjects == subject].sum(axis=1), 1 / 3)
+    shares = {round(float(share) * 3) for share in draws.weights["beyond"][:, subjects == 0].sum(axis=1)}
     assert shares == {0, 1, 2, 3}
 
 
@@ -84,17 +92,17 @@ def test_a_single_subject_says_nothing_of_others() -> None:
 
 def test_a_statistic_that_is_undefined_has_no_interval() -> None:
     draws = draw(*crossed(2, 5, 1), 100)
-    assert estimate(lambda part: np.full(1 if part == 0 else 100, np.nan), draws) is None
+    assert estimate(lambda part: np.full(1 if part == "whole" else 100, np.nan), draws) is None
 
-    def sometimes(part: int) -> Array:
-        return np.array([1.0]) if part == 0 else np.where(np.arange(100) < 90, 1.0, np.nan)
+    def sometimes(part: Part) -> Array:
+        return np.array([1.0]) if part == "whole" else np.where(np.arange(100) < 90, 1.0, np.nan)
 
     assert estimate(sometimes, draws) == Estimate(1.0, None, None)
 
 
 def test_the_same_seed_draws_the_same() -> None:
     one, other = (draw(*crossed(3, 4, 2), DRAWS, seed=5) for _ in range(2))
-    np.testing.assert_array_equal(one.here, other.here)
+    np.testing.assert_array_equal(one.weights["here"], other.weights["here"])
 
 
 @pytest.mark.parametrize(
@@ -121,8 +129,7 @@ def test_coverage() -> None:
         )
         draws = draw(*codes, DRAWS, seed=study)
         found = mean(scores, draws)
-        assert draws.beyond is not None
-        low, high = np.quantile(draws.beyond @ scores, [0.025, 0.975])
+        low, high = np.quantile(draws.weights["beyond"] @ scores, [0.025, 0.975])
         plain += low <= 0.2 <= high
         here += _holds(found.here, float(of_subjects.mean()))
         beyond += _holds(found.beyond, 0.2)

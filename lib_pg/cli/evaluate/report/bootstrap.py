@@ -6,14 +6,17 @@ methods share it, so that differences between methods are paired, picture by pic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
+Part = Literal["whole", "here", "beyond"]
+Means = Mapping[Part, Array]
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -57,42 +60,18 @@ class Draws:
     """Weights of the cells, each row adding up to 1.
 
     Attributes:
-        whole: (1, cells), no resampling: subjects count alike, and so do the prompts of one.
-        here: (draws, cells), prompts and pictures resampled within each subject.
-        beyond: (draws, cells), subjects resampled too; None for a single subject.
+        weights: for "whole", all cells without resampling, where subjects count alike, and so do the prompts
+            of one: (1, cells); for "here", prompts and pictures resampled within each subject: (draws,
+            cells); for "beyond", subjects resampled too: the same. A single subject has no "beyond".
         subjects: how many.
     """
 
-    whole: Array
-    here: Array
-    beyond: Array | None
+    weights: Mapping[Part, Array]
     subjects: int
 
     def means(self, scores: Array) -> Means:
-        """Return the means of scores (settings, cells) under all weights."""
-        return Means(*(None if each is None else each @ scores.T for each in self._all()))  # type: ignore[arg-type]
-
-    def _all(self) -> tuple[Array, Array, Array | None]:
-        return self.whole, self.here, self.beyond
-
-
-@dataclass(frozen=True, eq=False)
-class Means:
-    """Means of settings: (1, settings), (draws, settings) and the same with other subjects or None."""
-
-    whole: Array
-    here: Array
-    beyond: Array | None
-
-    def value(self) -> Array:
-        """Return the means over all cells: (settings,)."""
-        return self.whole[0]
-
-    def part(self, number: int) -> Array:
-        """Return those of 0 all cells, 1 `here`, 2 `beyond`."""
-        found = (self.whole, self.here, self.beyond)[number]
-        assert found is not None, "a single subject has no draws of others"
-        return found
+        """Return the means of scores (settings, cells) under all weights: (1 or draws, settings)."""
+        return {part: weights @ scores.T for part, weights in self.weights.items()}
 
 
 def draw(subjects: Codes, prompts: Codes, draws: int = DRAWS, seed: int = 0) -> Draws:
@@ -106,14 +85,22 @@ def draw(subjects: Codes, prompts: Codes, draws: int = DRAWS, seed: int = 0) -> 
     """
     rng = np.random.default_rng(seed)
     count = int(subjects.max()) + 1
-    ones = np.ones((1, count), dtype=np.int64)
-    whole = _spread(ones, subjects, prompts, None)
-    here = _spread(np.repeat(ones, draws, axis=0), subjects, prompts, rng)
-    beyond = None
+    once = np.ones((draws, count), dtype=np.int64)
+    weights: dict[Part, Array] = {
+        "whole": without_resampling(subjects, prompts)[None],
+        "here": _spread(once, subjects, prompts, rng),
+    }
     if count > 1:
         chosen = rng.multinomial(count, np.full(count, 1 / count), size=draws)
-        beyond = _spread(chosen, subjects, prompts, rng)
-    return Draws(whole, here, beyond, count)
+        weights["beyond"] = _spread(chosen, subjects, prompts, rng)
+    return Draws(weights, count)
+
+
+def without_resampling(subjects: Codes, prompts: Codes) -> Array:
+    """Return the weights of all cells: (cells,); subjects count alike, and so do the prompts of one."""
+    once = np.ones((1, int(subjects.max()) + 1), dtype=np.int64)
+    weights: Array = _spread(once, subjects, prompts, None)[0]
+    return weights
 
 
 def _spread(times: Codes, subjects: Codes, prompts: Codes, rng: np.random.Generator | None) -> Array:
@@ -137,24 +124,24 @@ def _resampled(times: Codes, parts: int, rng: np.random.Generator | None) -> Cod
     """Return how often each of `parts` equal parts is drawn in times * parts draws: (draws, parts)."""
     if rng is None or parts == 1:
         return np.repeat(times[:, None], parts, axis=1)
-    return rng.multinomial(times * parts, np.full(parts, 1 / parts))
+    drawn: Codes = rng.multinomial(times * parts, np.full(parts, 1 / parts))
+    return drawn
 
 
-def estimate(statistic: Callable[[int], Array], draws: Draws) -> Estimate | None:
+def estimate(statistic: Callable[[Part], Array], draws: Draws) -> Estimate | None:
     """Return a statistic with its intervals, or None where it is undefined.
 
     Args:
-        statistic: given 0 for all cells, 1 for `here`, 2 for `beyond`, the statistic of each draw: (draws,);
-            not a number where it is undefined.
-        draws: which it was computed from.
+        statistic: of each draw of a part: (1,) or (draws,); not a number where it is undefined.
+        draws: which it is computed from.
     """
-    value = float(statistic(0)[0])
+    value = float(statistic("whole")[0])
     if not np.isfinite(value):
         return None
-    here = _percentiles(statistic(1))
+    here = _percentiles(statistic("here"))
     beyond = None
-    if here is not None and draws.beyond is not None:
-        beyond = _widened(value, statistic(2), draws.subjects)
+    if here is not None and "beyond" in draws.weights:
+        beyond = _widened(value, statistic("beyond"), draws.subjects)
     return Estimate(value, here, beyond)
 
 
@@ -189,4 +176,4 @@ def student(freedom: int) -> float:
         (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96,
         (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384,
     )
-    return sum(term / freedom**power for power, term in enumerate(terms))
+    return float(sum(term / freedom**power for power, term in enumerate(terms)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lib_pg.cli.evaluate.report.bootstrap import Array, Draws, Estimate, Means, draw, estimate
+from lib_pg.cli.evaluate.report.bootstrap import Array, Draws, Estimate, Means, Part, draw, estimate
 from lib_pg.cli.evaluate.report.fronts import best_at, hypervolume, own_best
-from lib_pg.cli.evaluate.report.study import Group, Scored, Study
+from lib_pg.cli.evaluate.report.study import Axis, Group, Scored, Study
 
 BASELINE = "CFG"
 
@@ -31,18 +31,24 @@ class Front:
         """Its own best scale."""
         return self.scored.scales[self.best]
 
+    def means(self, axis: Axis) -> Means:
+        return self.alignment if axis == "alignment" else self.fidelity
+
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What is known of one method.
+    """What is known of one method; differences are to CFG, and paired.
 
     Attributes:
         alignment, fidelity: at its own best scale.
         volume: its hypervolume.
-        more_volume: less CFG's, paired.
-        more_fidelity: less CFG's, both at least at the alignment of CFG's own best scale; None where the
-            method does not reach that.
+        more_volume: the difference of hypervolumes.
+        more_fidelity: for each scale of CFG, the difference of the best fidelities, both at least at the
+            alignment that CFG has at that scale; None where the method does not reach that.
         more_alignment: the same for alignment, both at least at the fidelity of CFG's own best scale.
+        same_scale: the differences of alignment and of fidelity where both have CFG's own best scale; None
+            where the method was not tried at that.
+        cfg_best: the place of CFG's own best scale among its scales.
     """
 
     front: Front
@@ -50,12 +56,19 @@ class Finding:
     fidelity: Estimate
     volume: Estimate
     more_volume: Estimate | None = None
-    more_fidelity: Estimate | None = None
+    more_fidelity: tuple[Estimate | None, ...] = ()
     more_alignment: Estimate | None = None
+    same_scale: tuple[Estimate, Estimate] | None = None
+    cfg_best: int = 0
 
     @property
     def method(self) -> str:
         return self.front.scored.method
+
+    @property
+    def at_best(self) -> Estimate | None:
+        """The difference of the best fidelities at the alignment of CFG's own best scale."""
+        return self.more_fidelity[self.cfg_best] if self.more_fidelity else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +82,11 @@ class Comparison:
     @property
     def baseline(self) -> Finding | None:
         return self.find(BASELINE)
+
+    def mean(self, finding: Finding, score: str) -> float:
+        """Return the mean of any score of a method at its own best scale."""
+        scores = finding.front.scored.scores[score][finding.front.best]
+        return float(self.draws.means(scores[None])["whole"][0, 0])
 
     def find(self, method: str) -> Finding | None:
         return next((each for each in self.findings if each.method == method), None)
@@ -89,41 +107,65 @@ def _comparison(study: Study, group: Group, count: int) -> Comparison:
 
 def _front(study: Study, scored: Scored, draws: Draws) -> Front:
     alignment, fidelity = (draws.means(scored.scores[name]) for name in (study.alignment, study.fidelity))
-    return Front(scored, alignment, fidelity, own_best(alignment.value(), fidelity.value(), study.reference))
+    return Front(
+        scored, alignment, fidelity, own_best(alignment["whole"][0], fidelity["whole"][0], study.reference)
+    )
 
 
 def _finding(study: Study, front: Front, baseline: Front | None, draws: Draws) -> Finding:
-    def volume(of: Front, part: int) -> Array:
-        return hypervolume(of.alignment.part(part), of.fidelity.part(part), study.reference)
-
-    def known(statistic: Callable[[int], Array]) -> Estimate:
-        found = estimate(statistic, draws)
-        assert found is not None, "a mean of finite scores is finite"
-        return found
-
     finding = Finding(
         front,
-        known(lambda part: front.alignment.part(part)[:, front.best]),
-        known(lambda part: front.fidelity.part(part)[:, front.best]),
-        known(lambda part: volume(front, part)),
+        _known(lambda part: front.alignment[part][:, front.best], draws),
+        _known(lambda part: front.fidelity[part][:, front.best], draws),
+        _known(lambda part: _volume(study, front, part), draws),
     )
     if baseline is None or front is baseline:
         return finding
+    return replace(
+        finding,
+        more_volume=_known(lambda part: _volume(study, front, part) - _volume(study, baseline, part), draws),
+        more_fidelity=tuple(
+            _more("alignment", "fidelity", scale, front, baseline, draws)
+            for scale in range(len(baseline.scored.scales))
+        ),
+        more_alignment=_more("fidelity", "alignment", baseline.best, front, baseline, draws),
+        same_scale=_same_scale(front, baseline, draws),
+        cfg_best=baseline.best,
+    )
 
-    def more(along: str, wanted: str) -> Estimate | None:
-        def statistic(part: int) -> Array:
-            level = getattr(baseline, along).part(part)[:, baseline.best]
-            own, other = (
-                best_at(level, getattr(each, along).part(part), getattr(each, wanted).part(part))
-                for each in (front, baseline)
-            )
-            return own - other
 
-        return estimate(statistic, draws)
+def _volume(study: Study, front: Front, part: Part) -> Array:
+    return hypervolume(front.alignment[part], front.fidelity[part], study.reference)
 
-    return Finding(
-        front, finding.alignment, finding.fidelity, finding.volume,
-        estimate(lambda part: volume(front, part) - volume(baseline, part), draws),
-        more("alignment", "fidelity"),
-        more("fidelity", "alignment"),
-    )  # fmt: skip
+
+def _more(
+    along: Axis, wanted: Axis, scale: int, front: Front, baseline: Front, draws: Draws
+) -> Estimate | None:
+    """Compare the best `wanted` where `along` is at least CFG's at one of its scales."""
+
+    def statistic(part: Part) -> Array:
+        level = baseline.means(along)[part][:, scale]
+        own, other = (
+            best_at(level, each.means(along)[part], each.means(wanted)[part]) for each in (front, baseline)
+        )
+        return own - other
+
+    return estimate(statistic, draws)
+
+
+def _same_scale(front: Front, baseline: Front, draws: Draws) -> tuple[Estimate, Estimate] | None:
+    if baseline.scale not in front.scored.scales:
+        return None
+    place = front.scored.scales.index(baseline.scale)
+
+    def difference(axis: Axis) -> Estimate:
+        own, other = front.means(axis), baseline.means(axis)
+        return _known(lambda part: own[part][:, place] - other[part][:, baseline.best], draws)
+
+    return difference("alignment"), difference("fidelity")
+
+
+def _known(statistic: Callable[[Part], Array], draws: Draws) -> Estimate:
+    found = estimate(statistic, draws)
+    assert found is not None, "a mean of finite scores is finite"
+    return found

@@ -43,7 +43,8 @@ def hypervolume(one: Array, other: Array, reference: tuple[float, float]) -> Arr
     order = np.argsort(-x, axis=1, kind="stable")
     x, y = np.take_along_axis(x, order, axis=1), np.take_along_axis(y, order, axis=1)
     widths = x - np.concatenate([x[:, 1:], np.zeros_like(x[:, :1])], axis=1)
-    return (widths * np.maximum.accumulate(y, axis=1)).sum(axis=1)
+    area: Array = (widths * np.maximum.accumulate(y, axis=1)).sum(axis=1)
+    return area
 
 
 def own_best(one: Array, other: Array, reference: tuple[float, float]) -> int:

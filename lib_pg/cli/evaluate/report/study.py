@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.evaluate.records import Head, Results
-from lib_pg.cli.evaluate.report.bootstrap import Array, Codes
+from lib_pg.cli.evaluate.report.bootstrap import Array, Codes, without_resampling
 
+Axis = Literal["alignment", "fidelity"]
 # Trainings in the order in which they are told of; others follow.
 _TRAININGS = ("under", "normal", "over")
 
@@ -54,6 +55,10 @@ class Group:
     methods: tuple[Scored, ...]
     left_out: int = 0
 
+    def whole(self) -> Array:
+        """Return the weight of each cell in a mean: (cells,)."""
+        return without_resampling(self.subjects, self.prompts)
+
 
 @dataclass(frozen=True, eq=False)
 class Study:
@@ -73,6 +78,14 @@ class Study:
     fidelity: str = "fidelity"
     reference: tuple[float, float] = (0.0, 0.0)
     seeds: tuple[int, ...] = ()
+
+    def called(self, axis: Axis) -> str:
+        """Return what readers call the score that is an axis."""
+        score = self.alignment if axis == "alignment" else self.fidelity
+        return self.score_called(score)
+
+    def score_called(self, score: str) -> str:
+        return str(self.head["scores"][score].get("called", score))
 
 
 def study_of(results: Results) -> Study:

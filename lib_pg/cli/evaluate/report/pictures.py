@@ -1,0 +1,66 @@
+"""A grid of pictures: the same prompt and seed in each row, a column a method at its own best scale."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from lib_pg.cli.evaluate.report.fronts import own_best
+from lib_pg.cli.evaluate.report.study import Group, Study
+from lib_pg.cli.output import replace_file
+from lib_pg.cli.sheet import Block, draw_sheet
+
+_CELL = 128  # pixels, about
+
+
+def best_scales(study: Study, group: Group) -> dict[str, float]:
+    """Return each method's own best scale, as the page has it."""
+    whole, found = group.whole(), {}
+    for each in group.methods:
+        alignment, fidelity = (each.scores[name] @ whole for name in (study.alignment, study.fidelity))
+        found[each.method] = each.scales[own_best(alignment, fidelity, study.reference)]
+    return found
+
+
+def write_grid(
+    path: Path,
+    title: str,
+    learned: Sequence[Image.Image],
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[Image.Image]]],
+) -> None:
+    """Write a grid as PNG.
+
+    Args:
+        path: PREFIX-pictures.png beside the page for the page to show it.
+        title: heading, such as the subject and its training.
+        learned: pictures that the subject was learned from, shown above; may be empty.
+        columns: names of methods, with their scales.
+        rows: of each prompt and seed the label and a picture a column, all of one size.
+    """
+    size = max(rows[0][1][0].size)
+    zoom = max(1, _CELL // size)
+    shrunk = [(label, [[_small(picture)] for picture in pictures]) for label, pictures in rows]
+    blocks = [Block("The same prompt and seed in each row", columns, shrunk)]
+    if learned:
+        blocks.insert(
+            0, Block("Learned from", [""], [("", [[_small(picture, size) for picture in learned]])])
+        )
+    stream = io.BytesIO()
+    draw_sheet(title, blocks, zoom).save(stream, format="PNG")
+    replace_file(path, stream.getvalue())
+
+
+def _small(picture: Image.Image, size: int = 0) -> Image.Image:
+    """Return a picture that fits into a cell; where a size is given, a square of it."""
+    picture = picture.convert("RGB")
+    if size:
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        picture = picture.crop((left, top, left + side, top + side)).resize((size, size))
+    if max(picture.size) > _CELL:
+        picture.thumbnail((_CELL, _CELL))
+    return picture

@@ -1,0 +1,161 @@
+"""The page and its plots, from a file of results to a folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lib_pg.cli.errors import UsageError
+from lib_pg.cli.evaluate.records import Results, save
+from lib_pg.cli.evaluate.report.compare import compare
+from lib_pg.cli.evaluate.report.pictures import best_scales, write_grid
+from lib_pg.cli.evaluate.report.study import study_of
+from lib_pg.cli.evaluate.report.write import write_report
+from tests.cli.evaluate.report_studies import METHODS, results
+
+DRAWS = 60
+GAINS = {
+    "CFG": 0.0,
+    "PG 0.5": 0.1,
+    "PG 0.75": 0.0,
+    "AG 0.5": -0.1,
+    "PG falling": 0.02,
+    "PG half, then None": 0.0,
+}
+
+
+def written(folder: Path, given: Results) -> str:
+    save(given, folder / "results.json")
+    return write_report(folder / "results.json", folder / "docs", draws=DRAWS).read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    written(folder, results(GAINS, noise=0.02, trainings=("normal", "over")))
+    return folder / "docs"
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return (folder / "evidence.md").read_text("utf-8")
+
+
+def section(page: str, title: str) -> str:
+    return page.split(f"\n## {title}", 1)[1].split("\n## ", 1)[0]
+
+
+def test_every_plot_is_shown_and_every_picture_shown_is_there(folder: Path, page: str) -> None:
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
+    assert sorted(shown) == sorted(path.name for path in folder.glob("*.png"))
+    assert {f"evidence-front-{training}.png" for training in ("normal", "over")} < set(shown)
+    for name in shown:
+        with Image.open(folder / name) as image:
+            assert image.width > 400
+            assert len(image.convert("RGB").getcolors(1 << 20) or []) > 50
+
+
+def test_it_says_who_wins_and_who_loses(page: str) -> None:
+    line = next(each for each in section(page, "In short").splitlines() if each.startswith("- hypervolume: "))
+    told = dict(re.findall(r"\*([^*]+)\*: ((?:`[^`]+`(?:, )?)+)", line))
+    better = " ".join(methods for verdict, methods in told.items() if verdict.startswith("more"))
+    worse = " ".join(methods for verdict, methods in told.items() if verdict.startswith("less"))
+    assert "`PG 0.5`" in better and "`AG 0.5`" not in better
+    assert "`AG 0.5`" in worse and "`PG 0.5`" not in worse
+
+
+def test_it_says_where_cfg_is_better(page: str) -> None:
+    lost = section(page, "Where plain CFG is better")
+    rows = {line.split("`")[1]: line for line in lost.splitlines() if line.startswith("| `")}
+    assert list(rows) == [method for method in METHODS if method in GAINS and method != "CFG"]
+    assert rows["AG 0.5"].endswith("| **less**: normal, over |")
+    assert rows["PG 0.5"].endswith("| - |")
+    assert "not shown: normal, over" in rows["PG half, then None"]
+
+
+def test_the_figures_are_those_of_the_comparison(page: str) -> None:
+    found = compare(study_of(results(GAINS, noise=0.02, trainings=("normal",))), DRAWS)[0]
+    row = next(
+        line for line in section(page, "Training: normal").splitlines() if line.startswith("| `PG 0.5`")
+    )
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    finding = found.find("PG 0.5")
+    assert finding is not None
+    assert cells[1] == f"{finding.front.scale:g}"
+    assert float(cells[2]) == pytest.approx(finding.alignment.value, abs=1e-3)  # the file is rounded
+    assert float(cells[3]) == pytest.approx(finding.fidelity.value, abs=1e-3)
+    assert float(cells[4]) == pytest.approx(finding.volume.value, abs=1e-3)
+
+
+def test_it_says_how_it_was_made_and_how_few_subjects_there_are(page: str) -> None:
+    facts = section(page, "What made these numbers")
+    for fact in (
+        "steps: 25",
+        "seeds: 2, from 0 to 1",
+        "device cpu",
+        "unet abc",
+        f"pictures: {2 * 48 * 6 * 4}",
+    ):
+        assert fact in facts
+    assert "48 pictures a setting; 3 subjects" in section(page, "Training: over")
+    assert "Here are 3 subjects. As few as they are" in section(page, "How to read this")
+    assert "`results.json`" in page.splitlines()[2] or "`../results.json`" in page.splitlines()[2]
+
+
+def test_the_same_results_make_the_same_page_and_plots(folder: Path, tmp_path: Path) -> None:
+    written(tmp_path, results(GAINS, noise=0.02, trainings=("normal", "over")))
+    for path in folder.iterdir():
+        assert (tmp_path / "docs" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_one_subject_and_cfg_alone_make_a_page(tmp_path: Path) -> None:
+    page = written(tmp_path, results({"CFG": 0.0}, subjects=1))
+    assert "Here is one subject: nothing is said of others." in page
+    assert "Where plain CFG is better" not in page
+
+
+def test_without_cfg_the_page_says_so(tmp_path: Path) -> None:
+    page = written(tmp_path, results({"PG 0.5": 0.0}))
+    assert "CFG was not measured" in page
+    assert not (tmp_path / "docs" / "evidence-differences.png").exists()
+
+
+def test_names_of_users_cannot_change_the_page(tmp_path: Path) -> None:
+    given = results({"CFG": 0.0, "PG 0.5": 0.0}, subjects=1)
+    nasty = "x`|<script>\n## In short ![a](b)"
+    given = replace(given, subject=given.subject.astype("U60"), training=given.training.astype("U60"))
+    given.subject[:] = nasty
+    given.training[:] = nasty
+    page = written(tmp_path, given)
+    assert page.count("\n## In short") == 1
+    assert "<script>" not in page.replace("`x'/<script> ## In short ![a](b)`", "").replace("\\<script\\>", "")
+    assert all(line.count("|") > 2 for line in page.splitlines() if line.startswith("|"))
+
+
+def test_matplotlib_that_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(results({"CFG": 0.0}), tmp_path / "results.json")
+    monkeypatch.setitem(__import__("sys").modules, "lib_pg.cli.evaluate.report.plots", None)
+    with pytest.raises(UsageError, match="matplotlib"):
+        write_report(tmp_path / "results.json", tmp_path / "docs")
+
+
+def test_the_grid_has_a_picture_a_method(tmp_path: Path) -> None:
+    colours = {"CFG": (250, 0, 0), "PG 0.5": (0, 0, 250)}
+    rows = [
+        (f"prompt {row}", [Image.new("RGB", (64, 64), colour) for colour in colours.values()])
+        for row in (0, 1)
+    ]
+    write_grid(tmp_path / "grid.png", "a star", [Image.new("RGB", (100, 80), "green")], list(colours), rows)
+    with Image.open(tmp_path / "grid.png") as image:
+        counts = {colour: count for count, colour in image.convert("RGB").getcolors(1 << 20) or []}
+    assert all(counts[colour] == 2 * 128 * 128 for colour in colours.values())
+
+
+def test_the_grids_scales_are_the_pages() -> None:
+    study = study_of(results(GAINS))
+    (found,) = compare(study, DRAWS)
+    assert best_scales(study, study.groups[0]) == {each.method: each.front.scale for each in found.findings}
