@@ -16,6 +16,7 @@ _GAP = 8
 _MARGIN = 16
 _LABEL_WIDTH = 250
 _LABEL_LETTERS = 26
+_FEWEST_LETTERS = 8  # in a line above a column
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,17 @@ def _draw_block(block: Block, zoom: int) -> Image.Image:
     cell_height = pictures[0].height * zoom + _GAP
     width = _LABEL_WIDTH + len(block.columns) * (cell_width + _GAP)
     titles = textwrap.wrap(block.title, width // 9)
+    labels = [textwrap.wrap(label, max(_FEWEST_LETTERS, cell_width // 10)) for label in block.columns]
     top = len(titles) * _LINE + _GAP
-    image = Image.new("RGB", (width, top + _LINE + len(block.rows) * cell_height), _BACKGROUND)
+    head = max(1, *map(len, labels)) * _LINE
+    image = Image.new("RGB", (width, top + head + len(block.rows) * cell_height), _BACKGROUND)
     pen = ImageDraw.Draw(image)
     pen.multiline_text((0, 0), "\n".join(titles), _INK, _font(_FONT_SIZE), spacing=4)
-    for column, label in enumerate(block.columns):
+    for column, lines in enumerate(labels):
         x = _LABEL_WIDTH + column * (cell_width + _GAP)
-        pen.text((x, top), label, _INK, _font(_FONT_SIZE))
+        pen.multiline_text((x, top), "\n".join(lines), _INK, _font(_FONT_SIZE), spacing=4)
     for row, (label, cells) in enumerate(block.rows):
-        y = top + _LINE + _GAP + row * cell_height
+        y = top + head + _GAP + row * cell_height
         wrapped = "\n".join(textwrap.wrap(label, _LABEL_LETTERS))
         pen.multiline_text((0, y), wrapped, _INK, _font(_FONT_SIZE), spacing=4)
         for column, cell in enumerate(cells):

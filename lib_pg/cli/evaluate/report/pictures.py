@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lib_pg.cli.evaluate.report.fronts import own_best
 from lib_pg.cli.evaluate.report.study import Group, Study
@@ -39,28 +39,20 @@ def write_grid(
         title: heading, such as the subject and its training.
         learned: pictures that the subject was learned from, shown above; may be empty.
         columns: names of methods, with their scales.
-        rows: of each prompt and seed the label and a picture a column, all of one size.
+        rows: of each prompt and seed the label and a picture a column; the last is one that was made.
     """
-    size = max(rows[0][1][0].size)
+    size = min(_CELL, *rows[0][1][-1].size)
     zoom = max(1, _CELL // size)
-    shrunk = [(label, [[_small(picture)] for picture in pictures]) for label, pictures in rows]
-    blocks = [Block("The same prompt and seed in each row", columns, shrunk)]
+    squares = [(label, [[_square(picture, size)] for picture in pictures]) for label, pictures in rows]
+    blocks = [Block("The same prompt and seed in each row", columns, squares)]
     if learned:
-        blocks.insert(
-            0, Block("Learned from", [""], [("", [[_small(picture, size) for picture in learned]])])
-        )
+        cell = [_square(picture, size) for picture in learned]
+        blocks.insert(0, Block("Learned from", [""], [("", [cell])]))
     stream = io.BytesIO()
     draw_sheet(title, blocks, zoom).save(stream, format="PNG")
     replace_file(path, stream.getvalue())
 
 
-def _small(picture: Image.Image, size: int = 0) -> Image.Image:
-    """Return a picture that fits into a cell; where a size is given, a square of it."""
-    picture = picture.convert("RGB")
-    if size:
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.crop((left, top, left + side, top + side)).resize((size, size))
-    if max(picture.size) > _CELL:
-        picture.thumbnail((_CELL, _CELL))
-    return picture
+def _square(picture: Image.Image, size: int) -> Image.Image:
+    """Return the middle of a picture as a square of so many pixels."""
+    return ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lib_pg.cli.evaluate.report.bootstrap import LEVEL, Array, Estimate, Part
 from lib_pg.cli.evaluate.report.compare import Comparison, Finding, Front
@@ -75,6 +76,7 @@ def _fronts(study: Study, comparison: Comparison) -> Figure:
         for axes in grid[:, column]:
             axes.grid(alpha=0.25)
             axes.tick_params(labelsize=_SMALL)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
     grid[0, 0].set_ylabel(study.called("fidelity"))
     if rows > 1:
         grid[1, 0].set_ylabel(
@@ -132,7 +134,7 @@ def _differences(study: Study, comparisons: Sequence[Comparison]) -> Figure:
     )
     figure, grid = pyplot.subplots(
         len(measures), len(comparisons), layout="constrained", sharey=True, sharex="row", squeeze=False,
-        figsize=(2 * len(comparisons) + 1.8, (0.2 * len(names) + 0.8) * len(measures)),
+        figsize=(max(2 * len(comparisons), 3.5) + 1.8, (0.2 * len(names) + 0.8) * len(measures)),
     )  # fmt: skip
     for row, (title, measure) in enumerate(measures):
         for axes, comparison in zip(grid[row], comparisons, strict=True):
@@ -144,6 +146,7 @@ def _differences(study: Study, comparisons: Sequence[Comparison]) -> Figure:
             axes.set_title(comparison.group.training, fontsize=9)
             axes.grid(axis="x", alpha=0.25)
             axes.tick_params(labelsize=7)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
         grid[row, len(comparisons) // 2].set_xlabel(title, fontsize=_SMALL)
     grid[0, 0].set_yticks(range(len(names)), names)
     grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
@@ -177,7 +180,7 @@ def _over_omega(study: Study, comparisons: Sequence[Comparison]) -> Figure:
     )
     figure, grid = pyplot.subplots(
         len(measures), len(comparisons), layout="constrained", sharex=True, sharey="row", squeeze=False,
-        figsize=(2.2 * len(comparisons) + 1.2, 1.9 * len(measures) + 0.4),
+        figsize=(max(2.2 * len(comparisons), 3.2) + 1.2, 1.9 * len(measures) + 0.4),
     )  # fmt: skip
     for column, comparison in enumerate(comparisons):
         families = by_family(comparison.findings)
