@@ -1,0 +1,219 @@
+"""The protocol from the command line to the page, on small random models."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib_pg.cli.evaluate.dreambench import artist
+from lib_pg.cli.evaluate.records import Results, load
+from lib_pg.cli.evaluate.shares import Share
+from lib_pg.cli.main import main
+from tests.checkpoints import moved
+from tests.cli.evaluate.dreambench_models import save_backbones, save_subject
+from tests.pipelines import sd_pipeline
+
+Run = Callable[..., Results]
+PICTURES = 2 * 2 * 2 * 2  # subjects, prompts, methods, scales
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dreambench")
+    save_backbones(folder)
+    pipeline = sd_pipeline()
+    pipeline.save_pretrained(folder / "sd")
+    save_subject(folder / "subjects" / "mug", pipeline, {"class": "mug"}, seed=1)
+    save_subject(folder / "subjects" / "rex", pipeline, {"class": "dog"}, pictures=3, seed=2)
+    (folder / "prompts.txt").write_text("a {0} {1} in the snow\na red {0} {1}\n", "utf-8")
+    assert main(arguments(folder, folder / "whole")) == 0
+    return folder
+
+
+def arguments(folder: Path, out: Path, **changed: str) -> list[str]:
+    given = {
+        "subjects": folder / "subjects", "prompts": folder / "prompts.txt", "checkpoint": folder / "sd",
+        "clip": folder / "clip", "dino": folder / "dino", "dinov2": folder / "dinov2", "out": out,
+        "methods": "CFG; PG 0.5", "scales": "2,6", "count": 1, "steps": 2, "batch": 2, **changed,
+    }  # fmt: skip
+    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    return ["evaluate", "--protocol", "dreambench", *options]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list of how many pictures each call of a pipeline made."""
+    made: list[int] = []
+    original = artist.Model._make
+
+    def counted(self: artist.Model, *given: object) -> list[Image.Image]:
+        images = original(self, *given)  # type: ignore[arg-type]
+        made.append(len(images))
+        return images
+
+    monkeypatch.setattr(artist.Model, "_make", counted)
+    return made
+
+
+def test_every_setting_has_the_same_pictures_and_all_scores(folder: Path) -> None:
+    results = load(folder / "whole" / "results.json")
+    assert len(results) == PICTURES
+    assert set(results.scores) == {"clip_t", "clip_i", "dino", "dinov2"}
+    assert set(results.subject) == {"mug", "rex"}
+    cells: dict[tuple[str, float], set[object]] = {}
+    for row in zip(results.method, results.scale, results.subject, results.prompt, results.seed, strict=True):
+        cells.setdefault(row[:2], set()).add(row[2:])
+    assert len(cells) == 4 and len({frozenset(each) for each in cells.values()}) == 1
+    assert all(np.abs(column).max() <= 1.001 and np.ptp(column) > 0.01 for column in results.scores.values())
+    assert results.head["axes"] == {"alignment": "clip_t", "fidelity": "dino"}
+
+
+def test_the_page_names_scores_backbones_and_shows_pictures(folder: Path) -> None:
+    page = (folder / "whole" / "evidence.md").read_text("utf-8")
+    assert "**CLIP-T**: cosine of picture and prompt without the token, by clip (CLIPModel, sha256 " in page
+    assert "**DINO**: mean cosine of picture and reference pictures, by dino (ViTModel, sha256 " in page
+    assert "(evidence-pictures.png)" in page
+    assert "LoRA lora.safetensors" in page
+
+
+def test_a_finished_run_makes_nothing_again(folder: Path, drawn: list[int], tmp_path: Path) -> None:
+    shutil.copytree(folder / "whole", tmp_path / "whole")
+    before = (tmp_path / "whole" / "results.json").read_bytes()
+    assert main(arguments(folder, tmp_path / "whole")) == 0
+    assert drawn == []
+    assert (tmp_path / "whole" / "results.json").read_bytes() == before
+
+
+def test_a_run_that_was_killed_goes_on(folder: Path, drawn: list[int], tmp_path: Path) -> None:
+    """Half of the records are lost, the last one in mid-write, and two pictures."""
+    shutil.copytree(folder / "whole", tmp_path / "whole")
+    (part,) = (tmp_path / "whole" / "records").glob("*/part-000.jsonl")
+    lines = part.read_bytes().splitlines(keepends=True)
+    part.write_bytes(b"".join(lines[:9]) + lines[9][:20])
+    lost = sorted((tmp_path / "whole" / "pictures").glob("*/*.png"))
+    for path in lost[:2]:
+        path.unlink()
+    lost[2].write_bytes(lost[2].read_bytes()[:100])
+    assert main(arguments(folder, tmp_path / "whole")) == 0
+    assert sum(drawn) <= 3
+    whole, again = (load(where / "results.json") for where in (folder / "whole", tmp_path / "whole"))
+    for name, column in whole.scores.items():
+        np.testing.assert_allclose(again.scores[name], column, atol=2e-3)  # other pictures share a batch
+
+
+def test_other_references_are_scored_anew_and_nothing_is_drawn(
+    folder: Path, drawn: list[int], tmp_path: Path
+) -> None:
+    shutil.copytree(folder / "whole", tmp_path / "whole")
+    shutil.copytree(folder / "subjects", tmp_path / "subjects")
+    shutil.copy(tmp_path / "subjects" / "mug" / "00.png", tmp_path / "subjects" / "rex" / "00.png")
+    assert main(arguments(folder, tmp_path / "whole", subjects=str(tmp_path / "subjects"))) == 0
+    assert drawn == []
+    whole, other = (load(where / "results.json") for where in (folder / "whole", tmp_path / "whole"))
+    rex = whole.subject == "rex"
+    np.testing.assert_array_equal(whole.scores["clip_t"], other.scores["clip_t"])
+    np.testing.assert_array_equal(whole.scores["dino"][~rex], other.scores["dino"][~rex])
+    assert (np.abs(whole.scores["dino"] - other.scores["dino"])[rex] > 1e-3).all()
+
+
+@pytest.mark.parametrize("changed", ["file", "strength"])
+def test_another_fine_tune_is_drawn_anew(
+    folder: Path, drawn: list[int], tmp_path: Path, changed: str
+) -> None:
+    """That of one subject: the other one's pictures are kept. Both files have one name."""
+    shutil.copytree(folder / "whole", tmp_path / "whole")
+    shutil.copytree(folder / "subjects", tmp_path / "subjects")
+    if changed == "file":
+        shutil.copy(tmp_path / "subjects" / "rex" / "lora.safetensors", tmp_path / "subjects" / "mug")
+    else:
+        said = {"class": "mug", "strength": 0.5}
+        (tmp_path / "subjects" / "mug" / "subject.json").write_text(json.dumps(said), "utf-8")
+    assert main(arguments(folder, tmp_path / "whole", subjects=str(tmp_path / "subjects"))) == 0
+    assert sum(drawn) == PICTURES / 2
+
+
+def test_processes_share_the_work(
+    folder: Path,
+    drawn: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two of them, one after the other; the last one reports."""
+    for index in range(2):
+        monkeypatch.setattr(
+            "lib_pg.cli.evaluate.dreambench.command.own_share", lambda index=index: Share(index, 2, index)
+        )
+        assert main(arguments(folder, tmp_path / "out", batch="1")) == 0
+        assert (tmp_path / "out" / "results.json").exists() == (index == 1)
+    assert len(list((tmp_path / "out" / "records").glob("*/part-*.jsonl"))) == 2
+    assert sum(drawn) == PICTURES
+    whole, shared = (load(where / "results.json") for where in (folder / "whole", tmp_path / "out"))
+    for name, column in whole.scores.items():
+        np.testing.assert_allclose(shared.scores[name], column, atol=2e-3)
+
+
+def test_a_full_fine_tune_is_weakened_to_its_base(folder: Path, tmp_path: Path) -> None:
+    moved(sd_pipeline()).save_pretrained(tmp_path / "tuned")
+    shutil.copytree(folder / "subjects" / "mug", tmp_path / "subjects" / "mug")
+    (tmp_path / "subjects" / "mug" / "lora.safetensors").unlink()
+    said = {"class": "mug", "checkpoint": "../../tuned"}
+    (tmp_path / "subjects" / "mug" / "subject.json").write_text(json.dumps(said), "utf-8")
+    changed = {"subjects": str(tmp_path / "subjects"), "base-checkpoint": str(folder / "sd")}
+    assert main(arguments(folder, tmp_path / "out", **changed)) == 0
+    results = load(tmp_path / "out" / "results.json")
+    assert re.search(
+        r"checkpoint tuned \w{16}, base sd \w{16}, 2 pictures \w{16}", results.head["models"]["mug"]
+    )
+    pg, cfg = (results.scores["dino"][results.method == method] for method in ("PG 0.5", "CFG"))
+    assert np.abs(pg - cfg).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"methods": "PG 0.4"}, "method 'PG 0.4' is not known; choose with --methods from CFG; "),
+        ({"methods": ";"}, "no method is named"),
+        ({"width": "60"}, "width is 60; it must be a multiple of"),
+        ({"clip": "{folder}/dino"}, "--clip .* is a 'vit' model"),
+        ({"checkpoint": "{folder}/none"}, "none' cannot be read: No such file"),
+        ({"dinov2": "none", "fidelity": "dinov2"}, "--fidelity is dinov2, and --dinov2 none"),
+        ({"device": "nowhere"}, "device 'nowhere' cannot be used"),
+    ],
+)
+def test_what_cannot_be_met_is_said_in_a_line(
+    folder: Path, tmp_path: Path, changed: dict[str, str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {name: value.format(folder=folder) for name, value in changed.items()}
+    assert main(arguments(folder, tmp_path / "out", **given)) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: ")
+    assert re.search(problem, said)
+
+
+def test_a_reference_that_is_no_picture_is_said_before_the_work(
+    folder: Path, tmp_path: Path, drawn: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folder / "subjects", tmp_path / "subjects")
+    (tmp_path / "subjects" / "rex" / "02.png").write_bytes(b"GIF89a")
+    assert main(arguments(folder, tmp_path / "out", subjects=str(tmp_path / "subjects"))) == 2
+    assert "02.png' cannot be read as a picture" in capsys.readouterr().err
+    assert drawn == [] and not (tmp_path / "out").exists()
+
+
+def test_a_method_that_did_not_run_is_not_claimed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At strength 0 there is nothing to weaken: PG's pictures would be CFG's."""
+    shutil.copytree(folder / "subjects" / "mug", tmp_path / "subjects" / "mug")
+    said = {"class": "mug", "strength": 0}
+    (tmp_path / "subjects" / "mug" / "subject.json").write_text(json.dumps(said), "utf-8")
+    assert main(arguments(folder, tmp_path / "out", subjects=str(tmp_path / "subjects"))) == 2
+    assert "PG 0.5 did not run with this fine-tune" in capsys.readouterr().err
