@@ -8,5 +8,6 @@ import importlib
 
 def run(options: argparse.Namespace) -> int:
     """Carry out the protocol that is asked for and return the exit code."""
-    protocol = importlib.import_module(f"lib_pg.cli.evaluate.{options.protocol}")
+    what = "report" if options.report else options.protocol
+    protocol = importlib.import_module(f"lib_pg.cli.evaluate.{what}")
     return int(protocol.run(options))

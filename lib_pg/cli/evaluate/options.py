@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lib_pg.cli.evaluate.dreambench.options import add_options
+
 
 def add_command(commands: Any) -> None:
     """Add the subcommand to an argparse subparsers object."""
@@ -22,7 +24,10 @@ def add_command(commands: Any) -> None:
         "--bundled", dest="protocol", action="store_const", const="bundled",
         help="on the bundled tiny model, whose subjects are taught first; needs a clone of the repository",
     )  # fmt: skip
-    what.add_argument("--protocol", choices=("bundled",), help="the same, by name")
+    what.add_argument("--protocol", choices=("bundled", "dreambench"), help="bundled, or your own models")
+    what.add_argument(
+        "--report", type=Path, metavar="RESULTS", help="write the page and plots of a results.json"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="one subject and fewer pictures: at most 10 minutes on two cores"
     )
@@ -35,11 +40,19 @@ def add_command(commands: Any) -> None:
         help="where the taught subjects are kept (default: build/evaluate)",
     )  # fmt: skip
     parser.add_argument("--seed", type=_seed, default=0, help="of teaching and of the pictures (default: 0)")
-    parser.add_argument("--steps", type=_positive, default=15, help="sampling steps (default: 15)")
+    parser.add_argument("--steps", type=_positive, help="sampling steps (default: 15; dreambench: 25)")
     parser.add_argument(
-        "--batch", type=_positive, default=128, help="pictures made at once, at most (default: 128)"
+        "--batch", type=_positive, help="pictures made at once, at most (default: 128; dreambench: 4)"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
+    parser.add_argument(
+        "--docs",
+        type=Path,
+        default=Path("docs"),
+        metavar="FOLDER",
+        help="where --report writes (default: docs)",
+    )
+    add_options(parser)
 
 
 def _positive(text: str) -> int:
