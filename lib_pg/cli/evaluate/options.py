@@ -46,12 +46,9 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
     parser.add_argument(
-        "--docs",
-        type=Path,
-        default=Path("docs"),
-        metavar="FOLDER",
+        "--docs", type=Path, default=Path("docs"), metavar="FOLDER",
         help="where --report writes (default: docs)",
-    )
+    )  # fmt: skip
     add_options(parser)
 
 

@@ -10,7 +10,6 @@ from lib_pg.cli.evaluate.report.bootstrap import (
     Draws,
     Estimate,
     Interval,
-    Part,
     draw,
     estimate,
     student,
@@ -29,9 +28,7 @@ def crossed(subjects: int, prompts: int, seeds: int) -> tuple[np.ndarray, np.nda
 
 def mean(scores: Array, draws: Draws) -> Estimate:
     means = draws.means(scores[None])
-    found = estimate(lambda part: means[part][:, 0], draws)
-    assert found is not None
-    return found
+    return estimate(lambda part: means[part][:, 0], draws)
 
 
 def test_every_draw_is_a_mean() -> None:
@@ -92,12 +89,17 @@ def test_a_single_subject_says_nothing_of_others() -> None:
 
 def test_a_statistic_that_is_undefined_has_no_interval() -> None:
     draws = draw(*crossed(2, 5, 1), 100)
-    assert estimate(lambda part: np.full(1 if part == "whole" else 100, np.nan), draws) is None
+    never = estimate(lambda part: np.full(1 if part == "whole" else 100, np.nan), draws)
+    assert np.isnan(never.value) and never.here is None and never.beyond is None and never.defined == 0
 
-    def sometimes(part: Part) -> Array:
-        return np.array([1.0]) if part == "whole" else np.where(np.arange(100) < 90, 1.0, np.nan)
+    def in_some(count: int) -> Estimate:
+        values = np.where(np.arange(100) < count, np.arange(100.0), np.nan)
+        return estimate(lambda part: np.array([1.0]) if part == "whole" else values, draws)
 
-    assert estimate(sometimes, draws) == Estimate(1.0, None, None)
+    assert in_some(90) == Estimate(1.0, None, None, 0.9)
+    here = in_some(96).here
+    assert here is not None
+    assert (here.low, here.high) == pytest.approx((0.025 * 95, 0.975 * 95))
 
 
 def test_the_same_seed_draws_the_same() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from lib_pg.cli.evaluate.report.bootstrap import Estimate
 from lib_pg.cli.evaluate.report.compare import Comparison, compare
+from lib_pg.cli.evaluate.report.words import NOT_REACHED, NOT_TOLD, verdict
 from tests.cli.evaluate.report_studies import study
 
 DRAWS = 400
@@ -77,8 +78,16 @@ def test_a_method_that_does_not_reach_cfgs_alignment_is_not_compared_there() -> 
     (found,) = compare(given, DRAWS)
     finding = found.find("PG 0.5")
     assert finding is not None
-    assert finding.more_fidelity == (None,) * 4
+    assert [verdict(each) for each in finding.more_fidelity] == [NOT_REACHED] * 4
     assert finding.more_alignment is not None and finding.more_volume is not None
+
+
+def test_a_front_that_ends_where_cfgs_does_may_reach_it_or_not() -> None:
+    """By luck alone one of two like methods ends lower: that it does not reach CFG would be too much."""
+    finding = compared({"CFG": 0.0, "PG 0.5": 0.0}).find("PG 0.5")
+    assert finding is not None
+    assert verdict(finding.more_fidelity[-1]) == NOT_TOLD
+    assert finding.more_fidelity[-1].here is None
 
 
 def test_without_cfg_there_is_nothing_to_compare_with() -> None:

@@ -136,6 +136,30 @@ def test_names_of_users_cannot_change_the_page(tmp_path: Path) -> None:
     assert all(line.count("|") > 2 for line in page.splitlines() if line.startswith("|"))
 
 
+def test_errors_of_the_rules_are_told(tmp_path: Path) -> None:
+    spread = {"mean": 0.9, "lowest": 0.8, "highest": 0.95}
+    rules = {
+        "star": {
+            "missed": {"alignment": 0.05, "place": 0.01},
+            "wrongly seen": {"place": 0.125},
+            "likeness": spread,
+            "likeness of others": {**spread, "mean": 0.1, "lowest": 0.0},
+        }
+    }
+    given = results({"CFG": 0.0}, subjects=1)
+    page = written(tmp_path, replace(given, head={**given.head, "rules": rules}))
+    row = "| `star` | 5.0% | 1.0% | 12.5% | 0.900 (0.800 to 0.950) | 0.100 (0.000 to 0.950) |"
+    assert row in section(page, "How far the rules can be trusted")
+    assert "rules" not in section(page, "What made these numbers")
+
+
+def test_a_grid_beside_the_results_comes_along(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "evidence-pictures.png")
+    page = written(tmp_path, results({"CFG": 0.0}, subjects=1))
+    assert "](evidence-pictures.png)" in page
+    assert (tmp_path / "docs" / "evidence-pictures.png").exists()
+
+
 def test_matplotlib_that_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(results({"CFG": 0.0}), tmp_path / "results.json")
     monkeypatch.setitem(__import__("sys").modules, "lib_pg.cli.evaluate.report.plots", None)

@@ -49,8 +49,6 @@ from lib_pg.cli.evaluate.shares import Share, own_share
 from lib_pg.cli.output import output_folder
 from lib_pg.cli.picture_files import FORMATS
 
-STEPS = 25
-BATCH = 4
 _PIXELS_MAX = 100_000_000
 _GRID_SUBJECTS = 4
 _GRID_METHODS = 8
@@ -67,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     device = share.device(options.device)
     check_device(device)
     how = How(
-        options.checkpoint, options.config, options.base_checkpoint, options.steps or STEPS, options.sampler,
+        options.checkpoint, options.config, options.base_checkpoint, options.steps, options.sampler,
         options.width, options.height, options.dtype, device,
     )  # fmt: skip
     for subject in subjects:  # what is missing is said before the work, not in its midst
@@ -114,7 +112,7 @@ class _Work:
     ) -> None:
         self._options = options
         self._artist = artist
-        self._batch = options.batch or BATCH
+        self._batch = options.batch
         self._scorer = scorer
         self._subjects = subjects
         self._methods = methods

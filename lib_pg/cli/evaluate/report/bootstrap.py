@@ -21,7 +21,7 @@ Means = Mapping[Part, Array]
 DRAWS = 2000
 LEVEL = 0.95
 # A statistic that more draws than these leave undefined has no interval.
-_UNDEFINED_MAX = 0.05
+UNDEFINED_MAX = 0.05
 # Student's t at 97.5 %, by degrees of freedom from 1.
 _T = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 _Z = 1.959964
@@ -43,16 +43,18 @@ class Estimate:
     """A statistic with what is known of it.
 
     Attributes:
-        value: over all cells.
-        here: for these very subjects with other prompts and seeds; None where too many draws leave it
-            undefined.
+        value: over all cells; not a number where it is undefined.
+        here: for these very subjects with other prompts and seeds; None where over 5 % of the draws, or all
+            cells, leave it undefined.
         beyond: for other subjects of their kind; None for a single subject, of which nothing follows, and
             where `here` is.
+        defined: share of the draws of `here` that define it.
     """
 
     value: float
     here: Interval | None
-    beyond: Interval | None
+    beyond: Interval | None = None
+    defined: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,28 +130,23 @@ def _resampled(times: Codes, parts: int, rng: np.random.Generator | None) -> Cod
     return drawn
 
 
-def estimate(statistic: Callable[[Part], Array], draws: Draws) -> Estimate | None:
-    """Return a statistic with its intervals, or None where it is undefined.
+def estimate(statistic: Callable[[Part], Array], draws: Draws) -> Estimate:
+    """Return a statistic with its intervals.
 
     Args:
         statistic: of each draw of a part: (1,) or (draws,); not a number where it is undefined.
         draws: which it is computed from.
     """
-    value = float(statistic("whole")[0])
-    if not np.isfinite(value):
-        return None
-    here = _percentiles(statistic("here"))
-    beyond = None
-    if here is not None and "beyond" in draws.weights:
-        beyond = _widened(value, statistic("beyond"), draws.subjects)
-    return Estimate(value, here, beyond)
+    value, found = float(statistic("whole")[0]), statistic("here")
+    defined = float(np.isfinite(found).mean())
+    if not np.isfinite(value) or defined < 1 - UNDEFINED_MAX:
+        return Estimate(value, None, None, defined)
+    beyond = _widened(value, statistic("beyond"), draws.subjects) if "beyond" in draws.weights else None
+    return Estimate(value, _percentiles(found), beyond, defined)
 
 
-def _percentiles(found: Array) -> Interval | None:
-    defined = found[np.isfinite(found)]
-    if len(defined) < (1 - _UNDEFINED_MAX) * len(found):
-        return None
-    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def _percentiles(found: Array) -> Interval:
+    low, high = np.nanquantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
 
 
@@ -159,10 +156,9 @@ def _widened(value: float, found: Array, subjects: int) -> Interval | None:
     The bootstrap's spread of a mean of n subjects is too small by (n - 1) / n and taken for known. Student's
     interval mends both: for a mean of n subjects it is the t interval of their means.
     """
-    defined = found[np.isfinite(found)]
-    if len(defined) < (1 - _UNDEFINED_MAX) * len(found):
+    if np.isfinite(found).mean() < 1 - UNDEFINED_MAX:
         return None
-    spread = float(defined.std()) * np.sqrt(subjects / (subjects - 1)) * student(subjects - 1)
+    spread = float(np.nanstd(found)) * np.sqrt(subjects / (subjects - 1)) * student(subjects - 1)
     return Interval(value - float(spread), value + float(spread))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from lib_pg.cli.evaluate.report.bootstrap import Array, Draws, Estimate, Means, Part, draw, estimate
@@ -44,7 +43,7 @@ class Finding:
         volume: its hypervolume.
         more_volume: the difference of hypervolumes.
         more_fidelity: for each scale of CFG, the difference of the best fidelities, both at least at the
-            alignment that CFG has at that scale; None where the method does not reach that.
+            alignment that CFG has at that scale; undefined where the method does not reach that.
         more_alignment: the same for alignment, both at least at the fidelity of CFG's own best scale.
         same_scale: the differences of alignment and of fidelity where both have CFG's own best scale; None
             where the method was not tried at that.
@@ -56,7 +55,7 @@ class Finding:
     fidelity: Estimate
     volume: Estimate
     more_volume: Estimate | None = None
-    more_fidelity: tuple[Estimate | None, ...] = ()
+    more_fidelity: tuple[Estimate, ...] = ()
     more_alignment: Estimate | None = None
     same_scale: tuple[Estimate, Estimate] | None = None
     cfg_best: int = 0
@@ -113,17 +112,20 @@ def _front(study: Study, scored: Scored, draws: Draws) -> Front:
 
 
 def _finding(study: Study, front: Front, baseline: Front | None, draws: Draws) -> Finding:
+    def volume(of: Front, part: Part) -> Array:
+        return hypervolume(of.alignment[part], of.fidelity[part], study.reference)
+
     finding = Finding(
         front,
-        _known(lambda part: front.alignment[part][:, front.best], draws),
-        _known(lambda part: front.fidelity[part][:, front.best], draws),
-        _known(lambda part: _volume(study, front, part), draws),
+        estimate(lambda part: front.alignment[part][:, front.best], draws),
+        estimate(lambda part: front.fidelity[part][:, front.best], draws),
+        estimate(lambda part: volume(front, part), draws),
     )
     if baseline is None or front is baseline:
         return finding
     return replace(
         finding,
-        more_volume=_known(lambda part: _volume(study, front, part) - _volume(study, baseline, part), draws),
+        more_volume=estimate(lambda part: volume(front, part) - volume(baseline, part), draws),
         more_fidelity=tuple(
             _more("alignment", "fidelity", scale, front, baseline, draws)
             for scale in range(len(baseline.scored.scales))
@@ -134,13 +136,7 @@ def _finding(study: Study, front: Front, baseline: Front | None, draws: Draws) -
     )
 
 
-def _volume(study: Study, front: Front, part: Part) -> Array:
-    return hypervolume(front.alignment[part], front.fidelity[part], study.reference)
-
-
-def _more(
-    along: Axis, wanted: Axis, scale: int, front: Front, baseline: Front, draws: Draws
-) -> Estimate | None:
+def _more(along: Axis, wanted: Axis, scale: int, front: Front, baseline: Front, draws: Draws) -> Estimate:
     """Compare the best `wanted` where `along` is at least CFG's at one of its scales."""
 
     def statistic(part: Part) -> Array:
@@ -160,12 +156,6 @@ def _same_scale(front: Front, baseline: Front, draws: Draws) -> tuple[Estimate, 
 
     def difference(axis: Axis) -> Estimate:
         own, other = front.means(axis), baseline.means(axis)
-        return _known(lambda part: own[part][:, place] - other[part][:, baseline.best], draws)
+        return estimate(lambda part: own[part][:, place] - other[part][:, baseline.best], draws)
 
     return difference("alignment"), difference("fidelity")
-
-
-def _known(statistic: Callable[[Part], Array], draws: Draws) -> Estimate:
-    found = estimate(statistic, draws)
-    assert found is not None, "a mean of finite scores is finite"
-    return found

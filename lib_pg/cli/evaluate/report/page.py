@@ -14,12 +14,14 @@ from lib_pg.cli.evaluate.report.tables import (
     at_own_best,
     measures,
     methods_told,
+    rules_told,
     where_cfg_is_better,
 )
 from lib_pg.cli.evaluate.report.words import (
     DIFFERENT,
     NOT_REACHED,
     NOT_SHOWN,
+    NOT_TOLD,
     named,
     number,
     safe,
@@ -27,7 +29,7 @@ from lib_pg.cli.evaluate.report.words import (
 )
 
 # Keys of a head that have their own place on the page, or say nothing to readers.
-_TOLD_ELSEWHERE = ("format", "methods", "scores", "axes", "reference", "notes")
+_TOLD_ELSEWHERE = ("format", "methods", "scores", "axes", "reference", "notes", "rules")
 _NAMES = 40  # of subjects that are listed
 
 
@@ -61,6 +63,8 @@ def page(
             "The same prompt and seed in each row, a column a method.",
             f"![pictures{plots['pictures']}",
         ]
+    if rules := rules_told(study):
+        parts += ["## How far the rules can be trusted", rules]
     parts += ["## Methods", methods_told(study), "## What made these numbers", _facts(study, comparisons)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -84,8 +88,9 @@ def _short(study: Study, comparison: Comparison) -> str:
             for verdict, methods in found.items()
             if verdict in DIFFERENT
         ]
-        if missed := len(found.get(NOT_REACHED, [])):
-            told.append(f"not reached by {missed} of {len(comparison.findings) - 1}")
+        for verdict in (NOT_REACHED, NOT_TOLD):
+            if missed := len(found.get(verdict, [])):
+                told.append(f"{verdict}: {missed} of {len(comparison.findings) - 1}")
         lines.append(f"- {measure}: {'; '.join(told) or NOT_SHOWN}.")
     return "\n".join(lines)
 
@@ -95,8 +100,8 @@ def _where_cfg_is_better(study: Study, comparisons: Sequence[Comparison]) -> Ite
         yield "## Where plain CFG is better, and where no difference can be shown"
         yield (
             "Of each method the amounts of training in which its interval, for these subjects, lies below "
-            "zero (*less*), includes zero (*not shown*), or in which it does not reach what CFG has. Those "
-            "that are not named are where the method is better."
+            "zero (*less*), includes zero (*not shown*), or in which its front ends below what CFG has (*not "
+            "reached*; or *cannot be told*). Those that are not named are where the method is better."
         )
         yield told
 
@@ -119,8 +124,8 @@ def _reading(study: Study, comparisons: Sequence[Comparison]) -> str:
             "Between neighbouring scales both scores are taken to go straight. Its **own best scale** is the "
             f"one where {alignment} times {fidelity}, each from the reference point on, is greatest.",
             f"- **{fidelity} at equal {alignment}**: the best {fidelity} on a front where {alignment} is at "
-            "least what CFG has, less the same for CFG. A front that ends below that does not reach it: *not "
-            "reached*; where over 5 % of the resamplings end below, there is *no interval*.",
+            "least what CFG has, less the same for CFG. A front that ends below that does not reach it, in "
+            "95 % of the resamplings or more: *not reached*; in over 5 % of them: it *cannot be told*.",
             "- **Hypervolume**: the area below and left of the points of all scales, down to the reference "
             f"point {reference}. More scales can only add to it{_scales_differ(comparisons)}.",
             "- **Differences are paired**: all methods have the same prompts and seeds, and every resampling "
@@ -198,18 +203,23 @@ def _facts(study: Study, comparisons: Sequence[Comparison]) -> str:
     pictures = sum(
         len(each.group.subjects) * len(one.scales) for each in comparisons for one in each.group.methods
     )
-    seeds = f"{len(study.seeds)}, from {study.seeds[0]} to {study.seeds[-1]}"
-    lines = [f"- pictures: {pictures}", f"- seeds: {seeds}"]
-    for key, value in study.head.items():
-        if key not in _TOLD_ELSEWHERE and (said := _said(value)):
-            lines.append(f"- {safe(key)}: {said}")
-    return "\n".join(lines)
+    facts = {
+        "command": f"python -m lib_pg evaluate --protocol {study.head.get('protocol', '')}",
+        "pictures": pictures,
+        "seeds": f"{len(study.seeds)}, from {study.seeds[0]} to {study.seeds[-1]}",
+        **{key: value for key, value in study.head.items() if key not in _TOLD_ELSEWHERE},
+    }
+    return "\n".join(f"- {safe(key)}: {said}" for key, value in facts.items() if (said := _said(value)))
 
 
 def _said(value: Any) -> str:
     """Return a value of the head in one line; what is empty says nothing."""
     if isinstance(value, Mapping):
-        return "; ".join(f"{safe(key)} {_said(each)}" for key, each in value.items())
+        return "; ".join(f"{safe(key)} {_inner(each)}" for key, each in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_said, value))
+        return ", ".join(map(_inner, value))
     return f"{value:g}" if isinstance(value, float) else safe(value)
+
+
+def _inner(value: Any) -> str:
+    return f"({_said(value)})" if isinstance(value, (Mapping, list, tuple)) else _said(value)

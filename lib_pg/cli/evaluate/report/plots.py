@@ -19,7 +19,7 @@ from lib_pg.cli.evaluate.report.compare import Comparison, Finding, Front
 from lib_pg.cli.evaluate.report.families import CONSTANT, by_family, file_part, omega
 from lib_pg.cli.evaluate.report.fronts import best_at
 from lib_pg.cli.evaluate.report.study import Study
-from lib_pg.cli.evaluate.report.words import Measure
+from lib_pg.cli.evaluate.report.words import NOT_REACHED, Measure, verdict
 
 # Okabe and Ito's colours, which colour-blind people tell apart; black is CFG's. Markers tell them too.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -155,13 +155,13 @@ def _differences(study: Study, comparisons: Sequence[Comparison]) -> Figure:
 
 def _interval(axes: Axes, row: int, found: Estimate | None) -> None:
     """Draw a value with what is known of these subjects (thick) and of others (thin)."""
-    if found is None:
-        axes.text(0, row, " not reached", fontsize=7, va="center", color="#555555")
+    if found is None or found.here is None:
+        text = "not reached" if verdict(found) == NOT_REACHED else "cannot be told"
+        axes.text(0, row, f" {text}", fontsize=7, va="center", color="#555555")
         return
     if found.beyond is not None:
         axes.plot([found.beyond.low, found.beyond.high], [row, row], color="#7FB3D5", linewidth=1)
-    if found.here is not None:
-        axes.plot([found.here.low, found.here.high], [row, row], color="#0072B2", linewidth=3)
+    axes.plot([found.here.low, found.here.high], [row, row], color="#0072B2", linewidth=3)
     axes.plot(found.value, row, "o", color=_CFG, markersize=3.5)
 
 

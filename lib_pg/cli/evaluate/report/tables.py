@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from lib_pg.cli.evaluate.report.bootstrap import Estimate
 from lib_pg.cli.evaluate.report.compare import Comparison, Finding
 from lib_pg.cli.evaluate.report.families import by_family
 from lib_pg.cli.evaluate.report.study import Study
@@ -12,6 +13,7 @@ from lib_pg.cli.evaluate.report.words import (
     LESS_BEYOND,
     NOT_REACHED,
     NOT_SHOWN,
+    NOT_TOLD,
     Measure,
     interval,
     named,
@@ -58,6 +60,7 @@ def _lost(found: Sequence[tuple[str, str]]) -> str:
     for name, verdicts in (
         ("**less**", (LESS, LESS_BEYOND)),
         ("not shown", (NOT_SHOWN,)),
+        ("cannot be told", (NOT_TOLD,)),
         ("not reached", (NOT_REACHED,)),
     ):
         trainings = [training for training, verdict in found if verdict in verdicts]
@@ -101,7 +104,11 @@ def at_equal_alignment(study: Study, comparison: Comparison) -> str:
         )
     ]
     rows = [
-        [named(each.method), *(signed(found) for found in each.more_fidelity), signed(each.more_alignment)]
+        [
+            named(each.method),
+            *(signed(found) for found in each.more_fidelity),
+            "" if each.more_alignment is None else signed(each.more_alignment),
+        ]
         for each in _in_order(comparison)
         if each is not base
     ]
@@ -127,3 +134,36 @@ def methods_told(study: Study) -> str:
         scales = ", ".join(f"{scale:g}" for scale in told.get("scales", ()))
         rows.append([named(name), safe(told.get("about", "")), safe(said), scales])
     return table(["method", "what it is", "settings (others at their defaults)", "guidance scales"], rows)
+
+
+def rules_told(study: Study) -> str:
+    """Return the errors of the rules that judge pictures, where the head of the run tells of them."""
+    told = study.head.get("rules", {})
+    if not told:
+        return ""
+    parts = list(dict.fromkeys(part for each in told.values() for part in each["missed"]))
+    head = ["subject", *(f"{part} missed" for part in parts)]
+    seen = list(dict.fromkeys(part for each in told.values() for part in each["wrongly seen"]))
+    head += [*(f"{part} wrongly seen" for part in seen), "likeness", "likeness of others"]
+    rows = [
+        [
+            named(name),
+            *(f"{each['missed'][part]:.1%}" for part in parts),
+            *(f"{each['wrongly seen'][part]:.1%}" for part in seen),
+            *(_spread(each[what]) for what in ("likeness", "likeness of others")),
+        ]
+        for name, each in told.items()
+    ]
+    return (
+        "On true drawings in every context that is asked for: how often the rules miss what is there, and "
+        "how often they see what is not (each part of the prompt wrong in turn); likeness of the subject "
+        f"itself and of the other subjects, mean with the lowest and the highest.\n\n{table(head, rows)}"
+    )
+
+
+def _spread(found: Mapping[str, float]) -> str:
+    return f"{found['mean']:.3f} ({found['lowest']:.3f} to {found['highest']:.3f})"
+
+
+def _there(found: Estimate | None) -> list[Estimate]:
+    return [] if found is None else [found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from lib_pg.cli.evaluate.report.bootstrap import Estimate, Interval
+from lib_pg.cli.evaluate.report.bootstrap import UNDEFINED_MAX, Estimate, Interval
 from lib_pg.cli.evaluate.report.compare import Finding
 
 Measure = Callable[[Finding], Estimate | None]
@@ -16,14 +16,17 @@ LESS_BEYOND = "less, also for other subjects"
 LESS = "less for these subjects"
 NOT_SHOWN = "no difference shown"
 NOT_REACHED = "not reached"
+NOT_TOLD = "reached or not: cannot be told"
 DIFFERENT = (MORE_BEYOND, MORE, LESS_BEYOND, LESS)
-VERDICTS = (*DIFFERENT, NOT_SHOWN, NOT_REACHED)
+VERDICTS = (*DIFFERENT, NOT_SHOWN, NOT_TOLD, NOT_REACHED)
 
 
 def verdict(found: Estimate | None) -> str:
-    """Say how a difference turned out; one that some draws leave undefined is not reached either."""
-    if found is None or found.here is None:
+    """Say how a difference turned out; None is one that was not measured."""
+    if found is None or found.defined <= UNDEFINED_MAX:
         return NOT_REACHED
+    if found.here is None:
+        return NOT_TOLD
     if not found.here.excludes_zero():
         return NOT_SHOWN
     beyond = found.beyond is not None and found.beyond.excludes_zero()
@@ -44,15 +47,12 @@ def number(value: float) -> str:
     return f"{value:.3f}"
 
 
-def signed(found: Estimate | None, beyond: bool = False) -> str:
-    """Return a difference with one of its intervals, bold where that excludes zero."""
-    if found is None:
-        return NOT_REACHED
-    interval = found.beyond if beyond else found.here
-    if interval is None:
-        return f"{found.value:+.3f} (no interval)"
-    text = f"{found.value:+.3f} {_between(interval)}"
-    return f"**{text}**" if interval.excludes_zero() else text
+def signed(found: Estimate) -> str:
+    """Return a difference with its interval for these subjects, bold where that excludes zero."""
+    if found.here is None:
+        return verdict(found)
+    text = f"{found.value:+.3f} {_between(found.here)}"
+    return f"**{text}**" if found.here.excludes_zero() else text
 
 
 def interval(found: Estimate | None) -> str:

@@ -19,7 +19,7 @@ PREFIX = "evidence"
 def write_report(results: Path, folder: Path, prefix: str = PREFIX, draws: int = DRAWS) -> Path:
     """Write PREFIX.md and its plots, PREFIX-*.png, into a folder and return the page's path.
 
-    A picture grid is shown where it lies there as PREFIX-pictures.png.
+    A picture grid is shown where it lies there, or beside the results, as PREFIX-pictures.png.
 
     Args:
         results: JSON file as `records.save` writes it.
@@ -36,6 +36,9 @@ def write_report(results: Path, folder: Path, prefix: str = PREFIX, draws: int =
     with output_folder(folder, "--docs"):
         files = plot(study, comparisons, folder, prefix)
         pictures = f"{prefix}-pictures.png"
+        beside = results.parent / pictures
+        if beside.is_file() and beside.resolve() != (folder / pictures).resolve():
+            replace_file(folder / pictures, beside.read_bytes())
         files += [pictures] if (folder / pictures).is_file() else []
         path = folder / f"{prefix}.md"
         source = Path(os.path.relpath(results, folder)).as_posix()
