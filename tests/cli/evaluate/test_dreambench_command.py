@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib_pg.cli.evaluate.dreambench import artist
-from lib_pg.cli.evaluate.records import Results, load
+from lib_pg.cli.evaluate.dreambench import artist, command
+from lib_pg.cli.evaluate.records import load
 from lib_pg.cli.evaluate.shares import Share
 from lib_pg.cli.main import main
 from tests.checkpoints import moved
 from tests.cli.evaluate.dreambench_models import save_backbones, save_subject
 from tests.pipelines import sd_pipeline
 
-Run = Callable[..., Results]
+Run = Callable[..., int]
 PICTURES = 2 * 2 * 2 * 2  # subjects, prompts, methods, scales
 
 
@@ -45,6 +45,17 @@ def arguments(folder: Path, out: Path, **changed: str) -> list[str]:
     }  # fmt: skip
     options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
     return ["evaluate", "--protocol", "dreambench", *options]
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs the protocol with changed options, all but the page, which takes long."""
+    monkeypatch.setattr(command, "write_report", lambda results, out: out / "evidence.md")
+
+    def evaluate(out: Path, **changed: str) -> int:
+        return main(arguments(folder, out, **changed))
+
+    return evaluate
 
 
 @pytest.fixture
@@ -83,15 +94,15 @@ def test_the_page_names_scores_backbones_and_shows_pictures(folder: Path) -> Non
     assert "LoRA lora.safetensors" in page
 
 
-def test_a_finished_run_makes_nothing_again(folder: Path, drawn: list[int], tmp_path: Path) -> None:
+def test_a_finished_run_makes_nothing_again(run: Run, folder: Path, drawn: list[int], tmp_path: Path) -> None:
     shutil.copytree(folder / "whole", tmp_path / "whole")
     before = (tmp_path / "whole" / "results.json").read_bytes()
-    assert main(arguments(folder, tmp_path / "whole")) == 0
+    assert run(tmp_path / "whole") == 0
     assert drawn == []
     assert (tmp_path / "whole" / "results.json").read_bytes() == before
 
 
-def test_a_run_that_was_killed_goes_on(folder: Path, drawn: list[int], tmp_path: Path) -> None:
+def test_a_run_that_was_killed_goes_on(run: Run, folder: Path, drawn: list[int], tmp_path: Path) -> None:
     """Half of the records are lost, the last one in mid-write, and two pictures."""
     shutil.copytree(folder / "whole", tmp_path / "whole")
     (part,) = (tmp_path / "whole" / "records").glob("*/part-000.jsonl")
@@ -101,7 +112,7 @@ def test_a_run_that_was_killed_goes_on(folder: Path, drawn: list[int], tmp_path:
     for path in lost[:2]:
         path.unlink()
     lost[2].write_bytes(lost[2].read_bytes()[:100])
-    assert main(arguments(folder, tmp_path / "whole")) == 0
+    assert run(tmp_path / "whole") == 0
     assert sum(drawn) <= 3
     whole, again = (load(where / "results.json") for where in (folder / "whole", tmp_path / "whole"))
     for name, column in whole.scores.items():
@@ -109,12 +120,12 @@ def test_a_run_that_was_killed_goes_on(folder: Path, drawn: list[int], tmp_path:
 
 
 def test_other_references_are_scored_anew_and_nothing_is_drawn(
-    folder: Path, drawn: list[int], tmp_path: Path
+    run: Run, folder: Path, drawn: list[int], tmp_path: Path
 ) -> None:
     shutil.copytree(folder / "whole", tmp_path / "whole")
     shutil.copytree(folder / "subjects", tmp_path / "subjects")
     shutil.copy(tmp_path / "subjects" / "mug" / "00.png", tmp_path / "subjects" / "rex" / "00.png")
-    assert main(arguments(folder, tmp_path / "whole", subjects=str(tmp_path / "subjects"))) == 0
+    assert run(tmp_path / "whole", subjects=str(tmp_path / "subjects")) == 0
     assert drawn == []
     whole, other = (load(where / "results.json") for where in (folder / "whole", tmp_path / "whole"))
     rex = whole.subject == "rex"
@@ -125,7 +136,7 @@ def test_other_references_are_scored_anew_and_nothing_is_drawn(
 
 @pytest.mark.parametrize("changed", ["file", "strength"])
 def test_another_fine_tune_is_drawn_anew(
-    folder: Path, drawn: list[int], tmp_path: Path, changed: str
+    run: Run, folder: Path, drawn: list[int], tmp_path: Path, changed: str
 ) -> None:
     """That of one subject: the other one's pictures are kept. Both files have one name."""
     shutil.copytree(folder / "whole", tmp_path / "whole")
@@ -135,11 +146,12 @@ def test_another_fine_tune_is_drawn_anew(
     else:
         said = {"class": "mug", "strength": 0.5}
         (tmp_path / "subjects" / "mug" / "subject.json").write_text(json.dumps(said), "utf-8")
-    assert main(arguments(folder, tmp_path / "whole", subjects=str(tmp_path / "subjects"))) == 0
+    assert run(tmp_path / "whole", subjects=str(tmp_path / "subjects")) == 0
     assert sum(drawn) == PICTURES / 2
 
 
 def test_processes_share_the_work(
+    run: Run,
     folder: Path,
     drawn: list[int],
     tmp_path: Path,
@@ -148,10 +160,8 @@ def test_processes_share_the_work(
 ) -> None:
     """Two of them, one after the other; the last one reports."""
     for index in range(2):
-        monkeypatch.setattr(
-            "lib_pg.cli.evaluate.dreambench.command.own_share", lambda index=index: Share(index, 2, index)
-        )
-        assert main(arguments(folder, tmp_path / "out", batch="1")) == 0
+        monkeypatch.setattr(command, "own_share", lambda index=index: Share(index, 2, index))
+        assert run(tmp_path / "out", batch="1") == 0
         assert (tmp_path / "out" / "results.json").exists() == (index == 1)
     assert len(list((tmp_path / "out" / "records").glob("*/part-*.jsonl"))) == 2
     assert sum(drawn) == PICTURES
@@ -160,14 +170,14 @@ def test_processes_share_the_work(
         np.testing.assert_allclose(shared.scores[name], column, atol=2e-3)
 
 
-def test_a_full_fine_tune_is_weakened_to_its_base(folder: Path, tmp_path: Path) -> None:
+def test_a_full_fine_tune_is_weakened_to_its_base(run: Run, folder: Path, tmp_path: Path) -> None:
     moved(sd_pipeline()).save_pretrained(tmp_path / "tuned")
     shutil.copytree(folder / "subjects" / "mug", tmp_path / "subjects" / "mug")
     (tmp_path / "subjects" / "mug" / "lora.safetensors").unlink()
     said = {"class": "mug", "checkpoint": "../../tuned"}
     (tmp_path / "subjects" / "mug" / "subject.json").write_text(json.dumps(said), "utf-8")
     changed = {"subjects": str(tmp_path / "subjects"), "base-checkpoint": str(folder / "sd")}
-    assert main(arguments(folder, tmp_path / "out", **changed)) == 0
+    assert run(tmp_path / "out", **changed) == 0
     results = load(tmp_path / "out" / "results.json")
     assert re.search(
         r"checkpoint tuned \w{16}, base sd \w{16}, 2 pictures \w{16}", results.head["models"]["mug"]
@@ -189,31 +199,56 @@ def test_a_full_fine_tune_is_weakened_to_its_base(folder: Path, tmp_path: Path) 
     ],
 )
 def test_what_cannot_be_met_is_said_in_a_line(
-    folder: Path, tmp_path: Path, changed: dict[str, str], problem: str, capsys: pytest.CaptureFixture[str]
+    run: Run,
+    folder: Path,
+    tmp_path: Path,
+    changed: dict[str, str],
+    problem: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = {name: value.format(folder=folder) for name, value in changed.items()}
-    assert main(arguments(folder, tmp_path / "out", **given)) == 2
+    assert run(tmp_path / "out", **given) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: ")
     assert re.search(problem, said)
 
 
 def test_a_reference_that_is_no_picture_is_said_before_the_work(
-    folder: Path, tmp_path: Path, drawn: list[int], capsys: pytest.CaptureFixture[str]
+    run: Run, folder: Path, tmp_path: Path, drawn: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(folder / "subjects", tmp_path / "subjects")
     (tmp_path / "subjects" / "rex" / "02.png").write_bytes(b"GIF89a")
-    assert main(arguments(folder, tmp_path / "out", subjects=str(tmp_path / "subjects"))) == 2
+    assert run(tmp_path / "out", subjects=str(tmp_path / "subjects")) == 2
     assert "02.png' cannot be read as a picture" in capsys.readouterr().err
     assert drawn == [] and not (tmp_path / "out").exists()
 
 
 def test_a_method_that_did_not_run_is_not_claimed(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """At strength 0 there is nothing to weaken: PG's pictures would be CFG's."""
     shutil.copytree(folder / "subjects" / "mug", tmp_path / "subjects" / "mug")
     said = {"class": "mug", "strength": 0}
     (tmp_path / "subjects" / "mug" / "subject.json").write_text(json.dumps(said), "utf-8")
-    assert main(arguments(folder, tmp_path / "out", subjects=str(tmp_path / "subjects"))) == 2
+    assert run(tmp_path / "out", subjects=str(tmp_path / "subjects")) == 2
     assert "PG 0.5 did not run with this fine-tune" in capsys.readouterr().err
+
+
+def test_a_picture_is_the_one_that_generate_makes(folder: Path, tmp_path: Path) -> None:
+    chosen = [
+        "--checkpoint",
+        str(folder / "sd"),
+        "--lora",
+        str(folder / "subjects" / "rex" / "lora.safetensors"),
+    ]
+    how = ["--prompt", "a red sks dog", "--steps", "2", "--scale", "6", "--seed", "0", "--weak-ratio", "0.5"]
+    assert main(["generate", *chosen, *how, "--out", str(tmp_path)]) == 0
+    (path,) = tmp_path.glob("*.png")
+    with Image.open(path) as image:
+        wanted = np.asarray(image.convert("RGB")).astype(int)
+    kept = [
+        np.asarray(Image.open(each)).astype(int) for each in (folder / "whole" / "pictures").glob("*/*.png")
+    ]
+    assert len(kept) == PICTURES
+    differences = sorted(int(np.abs(each - wanted).max()) for each in kept)
+    assert differences[0] <= 1 < differences[1]  # a batch of two may round otherwise
