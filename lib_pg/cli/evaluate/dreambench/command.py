@@ -194,7 +194,7 @@ class _Work:
             with self._artist.at_work(subject) as model:
                 pictures = [model.pictures(method, scales[method.name], [shot])[0] for method in shown]
             rows.append((shot.prompt.told, [read_reference(subject.references[0]), *pictures]))
-        columns = ["reference", *(f"{method.name}, scale {scales[method.name]:g}" for method in shown)]
+        columns = ["reference", *(f"{method.name} at {scales[method.name]:g}" for method in shown)]
         write_grid(
             self._options.out / f"{PREFIX}-pictures.png",
             "Every method at its own best scale",
