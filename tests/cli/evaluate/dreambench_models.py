@@ -22,6 +22,7 @@ from transformers import (
 
 from benchmarks.models import byte_tokenizer
 from tests.networks import random_kohya_file
+from tests.pipelines import sd_pipeline
 
 TOKENS = 24
 PIXELS = 32
@@ -74,3 +75,24 @@ def save_subject(
     random_kohya_file(path, pipeline.unet, te1=pipeline.text_encoder, seed=seed, alpha=1.0)
     if said is not None:
         (folder / "subject.json").write_text(json.dumps(said), "utf-8")
+
+
+def save_all(folder: Path) -> None:
+    """Write backbones, a checkpoint, two subjects and prompts, for `arguments`."""
+    save_backbones(folder)
+    pipeline = sd_pipeline()
+    pipeline.save_pretrained(folder / "sd")
+    save_subject(folder / "subjects" / "mug", pipeline, {"class": "mug"}, seed=1)
+    save_subject(folder / "subjects" / "rex", pipeline, {"class": "dog"}, pictures=3, seed=2)
+    (folder / "prompts.txt").write_text("a {0} {1} in the snow\na red {0} {1}\n", "utf-8")
+
+
+def arguments(folder: Path, out: Path, **changed: str) -> list[str]:
+    """Return a command line for what `save_all` wrote, with some options changed."""
+    given = {
+        "subjects": folder / "subjects", "prompts": folder / "prompts.txt", "checkpoint": folder / "sd",
+        "clip": folder / "clip", "dino": folder / "dino", "dinov2": folder / "dinov2", "out": out,
+        "methods": "CFG; PG 0.5", "scales": "2,6", "count": 1, "steps": 2, "batch": 2, **changed,
+    }  # fmt: skip
+    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
+    return ["evaluate", "--protocol", "dreambench", *options]

@@ -13,11 +13,15 @@ import pytest
 from PIL import Image
 
 from lib_pg.cli.evaluate.dreambench import artist, command
+from lib_pg.cli.evaluate.dreambench.backbones import load_backbone
+from lib_pg.cli.evaluate.dreambench.prompts import OWN
+from lib_pg.cli.evaluate.dreambench.scores import Scorer
+from lib_pg.cli.evaluate.dreambench.subjects import read_subjects
 from lib_pg.cli.evaluate.records import load
 from lib_pg.cli.evaluate.shares import Share
 from lib_pg.cli.main import main
 from tests.checkpoints import moved
-from tests.cli.evaluate.dreambench_models import save_backbones, save_subject
+from tests.cli.evaluate.dreambench_models import arguments, save_all
 from tests.pipelines import sd_pipeline
 
 Run = Callable[..., int]
@@ -26,25 +30,11 @@ PICTURES = 2 * 2 * 2 * 2  # subjects, prompts, methods, scales
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return models and subjects with a whole run of them, its page included."""
     folder = tmp_path_factory.mktemp("dreambench")
-    save_backbones(folder)
-    pipeline = sd_pipeline()
-    pipeline.save_pretrained(folder / "sd")
-    save_subject(folder / "subjects" / "mug", pipeline, {"class": "mug"}, seed=1)
-    save_subject(folder / "subjects" / "rex", pipeline, {"class": "dog"}, pictures=3, seed=2)
-    (folder / "prompts.txt").write_text("a {0} {1} in the snow\na red {0} {1}\n", "utf-8")
+    save_all(folder)
     assert main(arguments(folder, folder / "whole")) == 0
     return folder
-
-
-def arguments(folder: Path, out: Path, **changed: str) -> list[str]:
-    given = {
-        "subjects": folder / "subjects", "prompts": folder / "prompts.txt", "checkpoint": folder / "sd",
-        "clip": folder / "clip", "dino": folder / "dino", "dinov2": folder / "dinov2", "out": out,
-        "methods": "CFG; PG 0.5", "scales": "2,6", "count": 1, "steps": 2, "batch": 2, **changed,
-    }  # fmt: skip
-    options = [part for name, value in given.items() for part in (f"--{name}", str(value))]
-    return ["evaluate", "--protocol", "dreambench", *options]
 
 
 @pytest.fixture
@@ -84,6 +74,29 @@ def test_every_setting_has_the_same_pictures_and_all_scores(folder: Path) -> Non
     assert len(cells) == 4 and len({frozenset(each) for each in cells.values()}) == 1
     assert all(np.abs(column).max() <= 1.001 and np.ptp(column) > 0.01 for column in results.scores.values())
     assert results.head["axes"] == {"alignment": "clip_t", "fidelity": "dino"}
+
+
+def test_each_record_is_of_the_picture_and_prompt_that_it_names(folder: Path) -> None:
+    """Every picture is scored again by itself, from its file: a swapped one differs by more."""
+    results = load(folder / "whole" / "results.json")
+    how = artist.How(folder / "sd", None, None, 2, "DPM++ 2M", None, None, "float32", "cpu")
+    painter = artist.Artist(how, folder / "whole" / "pictures", print)
+    scorer = Scorer(load_backbone(str(folder / "clip"), ("clip",), "cpu", "--clip"), {})
+    methods = {method.name: method for method in command.chosen(("CFG", "PG 0.5"), (2.0, 6.0))}
+    seen = set()
+    for subject in read_subjects(folder / "subjects", folder / "prompts.txt", OWN, None):
+        scorer.learn(subject.name, [command.read_reference(path) for path in subject.references])
+        with painter.at_work(subject) as model:
+            for number in np.flatnonzero(results.subject == subject.name):
+                told, seed = str(results.prompt[number]), int(results.seed[number])
+                prompt = next(each for each in subject.prompts if each.told == told)
+                method, scale = methods[str(results.method[number])], float(results.scale[number])
+                path = model.path(method, scale, artist.Shot(prompt, seed))
+                (score,) = scorer.score(subject.name, [told.replace("sks ", "")], [Image.open(path)])
+                for name, value in score.items():
+                    assert results.scores[name][number] == pytest.approx(value, abs=1e-4)
+                seen.add((path, *np.round(list(score.values()), 3)))
+    assert len(seen) == PICTURES
 
 
 def test_the_page_names_scores_backbones_and_shows_pictures(folder: Path) -> None:
@@ -186,52 +199,18 @@ def test_a_full_fine_tune_is_weakened_to_its_base(run: Run, folder: Path, tmp_pa
     assert np.abs(pg - cfg).max() > 1e-4
 
 
-@pytest.mark.parametrize(
-    ("changed", "problem"),
-    [
-        ({"methods": "PG 0.4"}, "method 'PG 0.4' is not known; choose with --methods from CFG; "),
-        ({"methods": ";"}, "no method is named"),
-        ({"width": "60"}, "width is 60; it must be a multiple of"),
-        ({"clip": "{folder}/dino"}, "--clip .* is a 'vit' model"),
-        ({"checkpoint": "{folder}/none"}, "none' cannot be read: No such file"),
-        ({"dinov2": "none", "fidelity": "dinov2"}, "--fidelity is dinov2, and --dinov2 none"),
-        ({"device": "nowhere"}, "device 'nowhere' cannot be used"),
-    ],
-)
-def test_what_cannot_be_met_is_said_in_a_line(
-    run: Run,
-    folder: Path,
-    tmp_path: Path,
-    changed: dict[str, str],
-    problem: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    given = {name: value.format(folder=folder) for name, value in changed.items()}
-    assert run(tmp_path / "out", **given) == 2
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith("error: ")
-    assert re.search(problem, said)
+def test_a_folders_configuration_is_part_of_its_hash(folder: Path, tmp_path: Path) -> None:
+    """A scheduler's configuration decides a picture as much as weights do."""
+    shutil.copytree(folder / "sd", tmp_path / "sd")
+    how = artist.How(None, None, None, 2, "Euler", None, None, "float32", "cpu")
 
+    def hash_of(path: Path) -> str:
+        return artist.Artist(how, tmp_path, print).hash_of(path)
 
-def test_a_reference_that_is_no_picture_is_said_before_the_work(
-    run: Run, folder: Path, tmp_path: Path, drawn: list[int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(folder / "subjects", tmp_path / "subjects")
-    (tmp_path / "subjects" / "rex" / "02.png").write_bytes(b"GIF89a")
-    assert run(tmp_path / "out", subjects=str(tmp_path / "subjects")) == 2
-    assert "02.png' cannot be read as a picture" in capsys.readouterr().err
-    assert drawn == [] and not (tmp_path / "out").exists()
-
-
-def test_a_method_that_did_not_run_is_not_claimed(
-    run: Run, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """At strength 0 there is nothing to weaken: PG's pictures would be CFG's."""
-    shutil.copytree(folder / "subjects" / "mug", tmp_path / "subjects" / "mug")
-    said = {"class": "mug", "strength": 0}
-    (tmp_path / "subjects" / "mug" / "subject.json").write_text(json.dumps(said), "utf-8")
-    assert run(tmp_path / "out", subjects=str(tmp_path / "subjects")) == 2
-    assert "PG 0.5 did not run with this fine-tune" in capsys.readouterr().err
+    assert hash_of(tmp_path / "sd") == hash_of(folder / "sd")
+    path = tmp_path / "sd" / "scheduler" / "scheduler_config.json"
+    path.write_text(path.read_text("utf-8").replace("0.012", "0.013"), "utf-8")
+    assert hash_of(tmp_path / "sd") != hash_of(folder / "sd")
 
 
 def test_a_picture_is_the_one_that_generate_makes(folder: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from lib_pg import __version__
 from lib_pg.accelerators import Sampling
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.evaluate.dreambench.prompts import Prompt
@@ -104,7 +105,7 @@ class Artist:
         """
         if path not in self._hashes:
             try:
-                self._hashes[path] = fingerprint(path, _DIGITS)
+                self._hashes[path] = _content_hash(path)
             except OSError as error:
                 raise UsageError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
         return self._hashes[path]
@@ -122,7 +123,8 @@ class Artist:
                 base = load_base_checkpoint(pipeline, models.base, models.checkpoint.name, self._warn)
         except NetworkError as error:
             raise UsageError(f"subject {subject.name!r}: {error}") from error
-        files = [path for path in (models.checkpoint, models.lora, models.base) if path is not None]
+        paths = (models.checkpoint, models.lora, models.base, self._how.config)
+        files = [path for path in paths if path is not None]
         hashes = [*map(self.hash_of, files), str(models.strength)]
         with installed(networks):
             yield Model(pipeline, networks, base, hashes, self._how, self._folder, self._warn)
@@ -181,8 +183,8 @@ class Model:
         """Return the file of a picture, named by the hash of all that decides it."""
         width, height = self._size()
         decides = [
-            list(self.hashes), shot.prompt.told, shot.seed, method.settings.to_dict(), scale, self.how.steps,
-            self.how.sampler, width, height, self.how.dtype,
+            __version__, list(self.hashes), shot.prompt.told, shot.seed, method.settings.to_dict(), scale,
+            self.how.steps, self.how.sampler, width, height, self.how.dtype,
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:_DIGITS]
         return self.folder / digest[:2] / f"{digest}.png"
@@ -219,6 +221,14 @@ class Model:
             if pixels % unit or not unit <= pixels <= 8192:
                 raise UsageError(f"{name} is {pixels}; it must be a multiple of {unit}, to 8192")
         return size
+
+
+def _content_hash(path: Path) -> str:
+    """Return the hash of weights and, in a folder, of the configurations that decide as much."""
+    digest = hashlib.sha256(fingerprint(path, 64).encode())
+    for file in sorted(path.rglob("*.json")) if path.is_dir() else []:
+        digest.update(str(file.relative_to(path)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:_DIGITS]
 
 
 def _weakens(settings: Settings) -> bool:

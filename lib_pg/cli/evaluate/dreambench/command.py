@@ -49,7 +49,8 @@ from lib_pg.cli.evaluate.shares import Share, own_share
 from lib_pg.cli.output import output_folder
 from lib_pg.cli.picture_files import FORMATS
 
-_PIXELS_MAX = 100_000_000
+_PIXELS_MAX = 80_000_000
+_BYTES_MAX = 64 << 20
 _GRID_SUBJECTS = 4
 _GRID_METHODS = 8
 
@@ -265,7 +266,7 @@ def read_reference(path: Path) -> Image.Image:
     """Return a reference picture, upright, in RGB.
 
     Raises:
-        UsageError: it is no picture that can be read, or has over 100 million pixels.
+        UsageError: it is no picture that can be read, or has over 80 million pixels or 64 MiB.
     """
     with _opened(path) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
@@ -274,6 +275,8 @@ def read_reference(path: Path) -> Image.Image:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     try:
+        if path.stat().st_size > _BYTES_MAX:
+            raise UsageError(f"{str(path)!r} is over {_BYTES_MAX >> 20} MiB; make it smaller")
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > _PIXELS_MAX:
                 raise UsageError(
@@ -292,6 +295,6 @@ def _warn_once() -> Callable[[str], None]:
     def warn(message: str) -> None:
         if message not in said:
             said.add(message)
-            print(f"warning: {message}", file=sys.stderr)
+            tqdm.write(f"warning: {message}", file=sys.stderr)
 
     return warn
