@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib_pg.deltas import LowRank
 from lib_pg.hosts.a1111.sampling_pass import A1111Pass
 from lib_pg.hosts.webui.generation import clean
 from lib_pg.run import GuidedRun
+from lib_pg.weak_branch.stack import Stack
 from tests.hosts.a1111.guided import ON, dog, guided, hooks, plain, start
 from tests.hosts.a1111.lora_extension import NetworkModule
 from tests.hosts.a1111.stand_in import WIDTH, Model, Network, Processing, host, sample
@@ -254,14 +254,14 @@ def test_a_fault_in_a_layer_s_hook_leaves_a_finished_picture(monkeypatch: pytest
     options = {"prompts": ["a dog"], "pictures": 1}
     with host([dog()]) as model:
         theirs = plain(model, **options)
-        original, calls = LowRank.add_to, iter(range(1000))
+        original, calls = Stack.add_to, iter(range(1000))
 
         def fail(*args: Any) -> None:
             if next(calls) >= 4:
                 raise RuntimeError("no memory")
             original(*args)
 
-        monkeypatch.setattr(LowRank, "add_to", fail)
+        monkeypatch.setattr(Stack, "add_to", fail)
         ours, p = guided(model, ON, **options)
         assert torch.equal(ours[-1], theirs[-1])
         assert hooks(model) == 0

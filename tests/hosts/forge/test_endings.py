@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib_pg.deltas import LowRank
 from lib_pg.hosts.forge import sampling_pass
 from lib_pg.hosts.forge.sampling_pass import ForgePass
 from lib_pg.hosts.webui.generation import clean
 from lib_pg.hosts.webui.null_prompts import NullPrompts
+from lib_pg.weak_branch.stack import Stack
 from tests.hosts.forge.network_files import Network, activate, host, network_file
 from tests.hosts.forge.sampling import (
     Again,
@@ -99,7 +99,7 @@ def fail_later(original: Callable[..., Any], after: int) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("owner", "name", "after"),
     [
-        (LowRank, "add_to", 6),
+        (Stack, "add_to", 6),
         (ForgePass, "_after_unet", 2),
         (ForgePass, "_null_for", 1),
         (ForgePass, "_encode_null", 0),
