@@ -90,7 +90,13 @@ class Plan:
         return tuple(omega if ratio is None else ratio for ratio in self.fixed)
 
 
-def plan(settings: Settings, networks: Sequence[Network], sampling: Sampling | None = None) -> Plan:
+def plan(
+    settings: Settings,
+    networks: Sequence[Network],
+    sampling: Sampling | None = None,
+    absent: Mapping[str, str] | None = None,
+    known: Sequence[str] = (),
+) -> Plan:
     """Decide for each active network whether it is weakened: its own strength wins, then its own
     ratio, then the list of names.
 
@@ -98,10 +104,13 @@ def plan(settings: Settings, networks: Sequence[Network], sampling: Sampling | N
         settings: `networks` names those to weaken; empty means all but accelerators that the run needs.
         networks: the active ones.
         sampling: how the run samples; None where that is not known, then accelerators count as needed.
+        absent: networks that were asked for and are not active, with a sentence on the cause.
+        known: further sentences, on what of the run cannot be weakened.
     """
     named = {name.casefold() for name in settings.network_names}
+    absent = absent or {}
     fixed: list[float | None] = []
-    notes: list[str] = []
+    notes = list(dict.fromkeys([*absent.values(), *known]))
     remarks: list[str] = []
     for network in networks:
         if network.base:
@@ -128,11 +137,11 @@ def plan(settings: Settings, networks: Sequence[Network], sampling: Sampling | N
             elif network.accelerates == "maybe" and sampling is not None and sampling.has_few_steps:
                 notes.append(_on_doubt(network.name, sampling))
     loaded = [network for network in networks if not network.base]
-    active = {network.name.casefold() for network in loaded}
+    accounted = {name.casefold() for name in [*absent, *(network.name for network in loaded)]}
     notes += [
         f"network {name!r} is to be weakened but is not active; active are: {_listing(loaded)}"
         for name in settings.network_names
-        if name.casefold() not in active
+        if name.casefold() not in accounted
     ]
     if settings.schedule != "Constant" and settings.weak_ratio == settings.weak_ratio_end:
         notes.append(_on_flat(settings))

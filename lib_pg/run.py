@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -45,7 +45,7 @@ class GuidedRun(Generic[Prompt]):
         settings: what the user chose; CFG mode, and nothing to weaken, leave the host alone.
         on_fault: gets an error of a layer's hook, after which no row is weak; without it, the U-Net raises.
         kept: weak weights of a full fine-tune that outlive the run, as for `WeakBranch`.
-        sampling: how the run samples, as for `plan`.
+        sampling, absent, known: how the run samples and what is known of it, as for `plan`.
 
     Attributes:
         ran: whether any row was weak so far. Guidance that did not run is never claimed.
@@ -58,12 +58,14 @@ class GuidedRun(Generic[Prompt]):
         on_fault: Callable[[Exception], None] | None = None,
         kept: KeptWeights | None = None,
         sampling: Sampling | None = None,
+        absent: Mapping[str, str] | None = None,
+        known: Sequence[str] = (),
     ) -> None:
         self.ran = False
         self._host = host
         self._settings = settings
         self._networks = networks = tuple(host.networks())
-        self._plan = plan(settings, networks, sampling)
+        self._plan = plan(settings, networks, sampling, absent, known)
         self._active = settings.enabled and settings.mode != "CFG" and self._plan.weakens
         in_unet = [network.parts["unet"] for network in networks if "unet" in network.parts]
         self._in_unet = [index for index, network in enumerate(networks) if "unet" in network.parts]

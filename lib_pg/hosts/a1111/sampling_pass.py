@@ -16,7 +16,7 @@ from lib_pg.formats.difference import Model
 from lib_pg.hosts.a1111 import merging
 from lib_pg.hosts.a1111.networks import active_networks, unet_strength
 from lib_pg.hosts.webui.conditioning import in_length_of, null_rows, tokens
-from lib_pg.hosts.webui.lora_extension import loaded_networks
+from lib_pg.hosts.webui.lora_extension import loaded_networks, name_of
 from lib_pg.hosts.webui.sampling_pass import WebuiPass
 from lib_pg.hosts.webui.text_encoder import weakened_text
 from lib_pg.networks import Network
@@ -50,8 +50,8 @@ class A1111Pass(WebuiPass):
 
     def strengths(self) -> Sequence[float]:
         """Other extensions change them in mid-run: Regional Prompter for each region's call of the U-Net."""
-        of_base = [1.0] * self.has_base
-        return of_base + [unet_strength(loaded) for loaded in self._in_weights]
+        now = {name_of(loaded): unet_strength(loaded) for loaded in self._in_weights}
+        return [1.0 if network.base else now[network.name] for network in self.networks()]
 
     def settle(self, module: nn.Module) -> None:
         """Have the host merge now: at the layer's next call it would merge into whatever is there then."""

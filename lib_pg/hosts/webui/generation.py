@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from lib_pg import TITLE
+from lib_pg.hosts.webui.asked import Asked
 from lib_pg.hosts.webui.notices import Notices
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
@@ -73,6 +74,7 @@ class WebuiGuidance:
         if infotext and rank and settings.enabled and settings.base_checkpoint != NO_CHECKPOINT:
             self._infotext[WEAK_MEMORY] = str(rank)
         self._own: dict[str, Own] = {}
+        self._faults: dict[str, str] = {}
         self._pass: WebuiPass | None = None
         self._ran = self._touched = False
 
@@ -113,12 +115,15 @@ class WebuiGuidance:
         Args:
             networks: the host's extra networks of the coming pass, by kind.
         """
-        self._own = {}
+        self._own, self._faults = {}, {}
         for network in (network for kind in KINDS for network in networks.get(kind, ())):
             if not network.positional:
                 continue
             name, *others = network.positional
-            own, problem = read_own(name, network.named, [text for text in others if isinstance(text, str)])
+            own, problem = read_own(name, network.named)
+            _, fault = read_own(name, {}, [text for text in others if isinstance(text, str)])
+            if fault:
+                self._faults[name] = fault
             self._own[name] = own.after(self._own.get(name, Own()))
             if problem:
                 self.warn(problem)
@@ -141,7 +146,8 @@ class WebuiGuidance:
             return
         try:
             self._checkpoint = self._passes.checkpoint_of(model)
-            run = self._open_pass(model, settings, SamplerWatch(self._p.sampler, self.end_pass), self.warn)
+            watch = SamplerWatch(self._p.sampler, self.end_pass)
+            run = self._open_pass(model, settings, watch, self.warn)
             if self._pass is not None and not self._pass.has_base:  # what was not used is not claimed
                 for key in (CONTROLS["base_checkpoint"].infotext_key, WEAK_MEMORY):
                     self._p.extra_generation_params.pop(key, None)
@@ -150,14 +156,19 @@ class WebuiGuidance:
             self._give_up(error)
 
     def _open_pass(
-        self, model: Any, settings: Settings, watch: SamplerWatch, warn: Callable[[str], None]
+        self,
+        model: Any,
+        settings: Settings,
+        watch: SamplerWatch,
+        warn: Callable[[str], None],
+        asked: Asked | None = None,
     ) -> GuidedRun[Any]:
         self._pass = self._passes(
             self._p,
             model,
             settings,
             watch,
-            self._own,
+            asked or Asked(self._own, self._faults),
             warn,
             self._give_up,
             self._null_prompts,
@@ -181,23 +192,25 @@ class WebuiGuidance:
             if not self._pass.is_for(model):
                 last = self._pass
                 self.end_pass()
-                is_refiner = self._passes.checkpoint_of(model) != self._checkpoint
-                settings = self._without_base(last.settings) if is_refiner else last.settings
-                self._open_pass(
-                    model, settings, last.watch, self._warn_of_refiner if is_refiner else self.warn
-                )
+                if self._passes.checkpoint_of(model) == self._checkpoint:
+                    self._open_pass(model, last.settings, last.watch, self.warn)
+                else:
+                    self._open_refiner(model, last.settings, last.watch)
             self._pass.before_step(params)
         except Exception as error:
             self._give_up(error)
 
-    def _without_base(self, settings: Settings) -> Settings:
-        """Return the settings for a refiner, which is no fine-tune of the base."""
+    def _open_refiner(self, model: Any, settings: Settings, watch: SamplerWatch) -> None:
+        """Go on with a refiner, which is no fine-tune of the base."""
+        known = []
         if settings.base_checkpoint != NO_CHECKPOINT:
-            self.warn("the refiner is not weakened towards the base checkpoint, which is the first model's")
-        return replace(settings, base_checkpoint=NO_CHECKPOINT)
+            known = ["a refiner is not weakened towards the base checkpoint, which is the first model's"]
+        own = replace(settings, base_checkpoint=NO_CHECKPOINT)
+        asked = Asked(self._own, self._faults, known, is_refiner=True)
+        self._open_pass(model, own, watch, self._warn_of_refiner, asked)
 
     def _warn_of_refiner(self, message: str) -> None:
-        self.warn(f"refiner: {message}")
+        self._notices.warn(message, of="refiner")
 
     def end_pass(self) -> None:
         """Detach everything; calling it again changes nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -18,34 +18,10 @@ def loaded_networks() -> Sequence[Any]:
     return module.loaded_networks if module is not None else ()
 
 
-def missing_notes(wanted: Iterable[str]) -> list[str]:
-    """Say which networks the prompt asks for are not in the picture, and because of which.
-
-    The hosts look names up letter for letter; Forge then loads none of the others either.
-
-    Args:
-        wanted: the names in the prompt.
-    """
-    active = {name_of(loaded) for loaded in loaded_networks()}
-    gone = [name for name in wanted if name not in active]
-    unknown = [name for name in gone if not _is_listed(name)]
-    others = [name for name in gone if name not in unknown]
-    if unknown:
-        left_out = f" and so has left out {', '.join(others)} as well" if others else ""
-        names = ", ".join(map(repr, unknown))
-        return [f"the host knows no network {names}{left_out}; correct the name or refresh the host's list"]
-    if others:
-        return [f"the host has not loaded {', '.join(others)}, so it is in no branch; its console says why"]
-    return []
-
-
-def _is_listed(name: str) -> bool:
-    """Whether the extension would find a network; true where it does not tell what it has."""
-    module = lora_module()
-    if name.lower() in getattr(module, "forbidden_network_aliases", ()):
-        return name in getattr(module, "available_networks", ())
-    aliases = getattr(module, "available_network_aliases", None)
-    return aliases is None or name in aliases
+def is_forge() -> bool:
+    """Say whether the host is Forge or one of its relatives, which load none of a prompt's networks where
+    one of them is missing."""
+    return "modules_forge" in sys.modules
 
 
 def name_of(loaded: Any) -> str:

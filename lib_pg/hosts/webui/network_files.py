@@ -12,7 +12,7 @@ from lib_pg.formats import NetworkError
 from lib_pg.formats.family import UNKNOWN
 from lib_pg.formats.outline import family_of_checkpoint, outline_network
 from lib_pg.hosts.webui.checkpoints import current_checkpoint
-from lib_pg.hosts.webui.lora_extension import lora_module
+from lib_pg.hosts.webui.lora_extension import is_forge, lora_module
 
 _Read = TypeVar("_Read")
 
@@ -89,12 +89,6 @@ def kinds_not_loaded() -> frozenset[str]:
     if "ldm_patched.modules.weight_adapter" in sys.modules:  # reForge
         return frozenset({"(IA)3"})
     return frozenset({"OFT", "BOFT", "(IA)3"})
-
-
-def is_forge() -> bool:
-    """Say whether the host is Forge or one of its relatives, which load none of a prompt's networks where
-    one of them is missing."""
-    return "modules_forge" in sys.modules
 
 
 def _on_disk(name: str) -> Any:

@@ -33,18 +33,19 @@ class Notices:
         self._of_grid: Told | None = getattr(p, _OF_GRID, None)
         self._told: Told = {} if self._of_grid is None else self._of_grid
 
-    def warn(self, message: str, whole: bool = False) -> None:
+    def warn(self, message: str, whole: bool = False, of: str = "") -> None:
         """Tell the user a sentence: the cause and what to do; repeating it changes nothing.
 
         Args:
             whole: it is about the generation, not about one of its passes.
+            of: the model it is about, where that is not the first: what holds for both is told once.
         """
         texts = self._told.setdefault(message, {})
         name = "" if whole else _pass_of(self._p)
-        if name in texts:
+        if name in texts or (of and texts):
             return
         is_new = not texts
-        labels = [f"first at {self._cell}" if self._cell else "", name]
+        labels = [f"first at {self._cell}" if self._cell else "", name, of]
         texts[name] = ": ".join([*filter(None, labels), message])
         self._p.comment(f"{TITLE}: {texts[name]}")
         print(f"[{TITLE}] {texts[name]}")

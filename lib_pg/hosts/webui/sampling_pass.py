@@ -21,14 +21,13 @@ from lib_pg.formats import NetworkError
 from lib_pg.formats.checkpoint import open_checkpoint
 from lib_pg.formats.difference import Model, parameters_used
 from lib_pg.hosts.base_checkpoint import BaseCheckpoint, compare
+from lib_pg.hosts.webui.asked import Asked
 from lib_pg.hosts.webui.base_checkpoint import KeptBase, base_of, forget_base
 from lib_pg.hosts.webui.checkpoints import Listed, find_checkpoint
 from lib_pg.hosts.webui.conditioning import tokens
-from lib_pg.hosts.webui.lora_extension import missing_notes
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
 from lib_pg.networks import Network
-from lib_pg.prompt import Own
 from lib_pg.run import GuidedRun
 from lib_pg.settings import NO_CHECKPOINT, Settings
 from lib_pg.weak_branch import GuidanceHook, detach_all
@@ -41,7 +40,7 @@ class WebuiPass(ABC):
         p: the host's processing object.
         model: the host's model in use.
         watch: the pass's sampler, which outlives a change of the model.
-        own: what the prompt says of networks' part in the weak branch, by the name used there.
+        asked: what the prompt says of networks.
         warn: tells the user a sentence, once a generation.
         on_fault: gets an error within the U-Net's call; the host must not fail for it.
         null_prompts: those encoded in earlier passes.
@@ -57,7 +56,7 @@ class WebuiPass(ABC):
         model: Any,
         settings: Settings,
         watch: SamplerWatch,
-        own: Mapping[str, Own],
+        asked: Asked,
         warn: Callable[[str], None],
         on_fault: Callable[[Exception], None],
         null_prompts: NullPrompts,
@@ -74,20 +73,23 @@ class WebuiPass(ABC):
         self.touched = False
         self._loaded = self.signature(model)
         self._handles: list[RemovableHandle] = []
+        own = asked.own
         ratios = {name: each.ratio for name, each in own.items() if each.ratio is not None}
         networks, notes = self._active_networks(ratios)
         self._networks = [
             network.with_weak_strength(own[network.name].strength) if network.name in own else network
             for network in networks
         ]
-        for note in (*missing_notes(own), *notes):
-            warn(note)
+        absent = asked.absent()
+        known = [*asked.known, *asked.faults_beside(absent), *notes]
         self._rank = rank
-        self._kept = self._compared()
+        self._kept = self._compared(known.append)
         if self._kept is not None:
             self._networks.insert(0, self._kept.base.network)
         weights = self._kept.base.kept if self._kept else None
-        self.run: GuidedRun[Any] = GuidedRun(self, settings, on_fault, weights, self._sampling())
+        self.run: GuidedRun[Any] = GuidedRun(
+            self, settings, on_fault, weights, self._sampling(), absent, known
+        )
         self._on_fault = on_fault
 
     def attach(self) -> None:
@@ -205,8 +207,12 @@ class WebuiPass(ABC):
         key = (host_key, self._loaded, self._kept and self._kept.key, in_text, self._size(), second)
         return self._null_prompts.get(self._model, key, lambda: self._encode_null(ratios))
 
-    def _compared(self) -> KeptBase | None:
-        """Return what the checkpoint has learned since the settings' base; None where there is none."""
+    def _compared(self, note: Callable[[str], None]) -> KeptBase | None:
+        """Return what the checkpoint has learned since the settings' base; None where there is none.
+
+        Args:
+            note: is told why a base is not used.
+        """
         title = self.settings.base_checkpoint
         if title == NO_CHECKPOINT or self.settings.mode == "CFG":
             forget_base(self._model)
@@ -214,14 +220,14 @@ class WebuiPass(ABC):
         base = find_checkpoint(title)
         if base is None:
             forget_base(self._model)
-            self._warn(f"base checkpoint {title!r} is none of the host's; choose one of its list")
+            note(f"base checkpoint {title!r} is none of the host's; choose one of its list")
             return None
         loaded = self.checkpoint_of(self._model)
         key = (loaded, base, self._rank)
         try:
             return base_of(self._model, key, self._own, lambda own: self._compare(base, own))
         except NetworkError as error:
-            self._warn(f"base checkpoint not used. {error}")
+            note(f"base checkpoint not used. {error}")
             return None
 
     def _compare(self, base: Listed, own: Callable[[nn.Module], Parameters]) -> BaseCheckpoint:

@@ -279,7 +279,9 @@ def test_a_refiner_is_no_fine_tune_of_the_base(tmp_path: Path, base: dict[str, T
 
         sample(p, model, step, **OPTIONS)
         guidance.end_batch()
-    assert [line for line in p.comments if "the refiner is not weakened" in line]
+    (comment,) = p.comments
+    assert "refiner: a refiner is not weakened towards the base checkpoint" in comment
+    assert "So nothing is left to weaken" in comment
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from lib_pg.hosts.a1111.networks import active_networks
-from lib_pg.hosts.webui.lora_extension import missing_notes
+from lib_pg.hosts.webui.asked import absent_networks
 from tests.hosts.a1111.guided import OMEGA, ON, dog, guided, plain, start
 from tests.hosts.a1111.lora_extension import KINDS
-from tests.hosts.a1111.stand_in import Network, Processing, host
+from tests.hosts.a1111.stand_in import Network, Processing, host, sample
 
 ONE = {"prompts": ["a dog"], "pictures": 1}
 
@@ -59,13 +60,24 @@ def test_a_ratio_in_a_tag_is_read_however_it_is_spelled(kind: str, argument: str
         guidance.end_pass()
 
 
-def test_a_ratio_that_the_host_takes_for_a_strength_is_said() -> None:
+@pytest.mark.parametrize("wanted", [["dog", "1", "pg:0.3"], ["dog", "pg=0=3"]])
+def test_a_tag_that_the_host_cannot_read_is_one_cause_with_one_notice(wanted: list[str]) -> None:
+    """The host then loads no network, the others of the prompt neither."""
     p = Processing()
-    guidance = start(p, ON)
-    assert guidance is not None
-    guidance.read_ratios({"lora": [params("dog", "1", "pg:0.3")]})
-    (comment,) = p.comments
-    assert "'pg:0.3' is a strength to the host" in comment
+    with host([]) as model:
+        sys.modules["networks"].available_network_aliases = {"dog": None, "cat": None}
+        guidance = start(p, ON)
+        assert guidance is not None
+        tags = [types.SimpleNamespace(positional=wanted, named={}), params("cat", "1")]
+        guidance.read_ratios({"lora": tags})
+        guidance.begin_pass(model)
+        guidance.end_batch()
+    assert p.comments == [
+        f"Personalization Guidance: dog: {wanted[-1]!r} is a strength to the host, which then loads no "
+        "network; write it as pg=0.3. The host has left out cat as well. So nothing is left to weaken: plain "
+        "CFG is used, with your negative prompt"
+    ]
+    assert p.extra_generation_params == {}
 
 
 @pytest.mark.parametrize("functional", [False, True])
@@ -124,29 +136,76 @@ def test_what_cannot_be_weakened_is_named_as_users_call_it_and_what_it_means() -
         assert notes == [] and found.reason == said and not found.parts
 
 
+UNKNOWN = "the host knows no network 'cat'; correct the name or refresh the host's list"
+GONE = "the file of cat is gone; put it back or refresh the host's list"
+WHY = "so it is in no branch; its console says why"
+
+
 @pytest.mark.parametrize(
-    ("loaded", "listed", "said"),
+    ("forge", "loaded", "listed", "gone", "said"),
     [
-        (["dog"], ["dog", "cat"], []),
-        ([], ["dog"], ["the host knows no network 'cat' and so has left out dog as well; correct the name"]),
-        (["dog"], ["dog"], ["the host knows no network 'cat'; correct the name or refresh the host's list"]),
-        ([], [], ["the host knows no network 'dog', 'cat'; correct the name"]),
+        (False, ["dog"], ["dog", "cat"], [], f"the host has not loaded cat, {WHY}"),
+        (False, ["dog"], ["dog"], [], UNKNOWN),
+        (False, [], ["dog"], [], f"{UNKNOWN}. the host has not loaded dog, {WHY}"),
+        (True, [], ["dog"], [], f"{UNKNOWN}. The host has left out dog as well"),
         (
+            False,
+            [],
+            [],
+            [],
+            "the host knows no network 'dog', 'cat'; correct the name or refresh the host's list",
+        ),
+        (
+            False,
             ["dog"],
             ["dog", "cat"],
-            ["the host has not loaded cat, so it is in no branch; its console says why"],
+            ["cat"],
+            GONE,
+        ),
+        (
+            True,
+            [],
+            ["dog", "cat"],
+            ["cat"],
+            f"{GONE}. The host has left out dog as well",
         ),
     ],
 )
-def test_a_network_that_the_host_has_not_loaded_is_named(
-    loaded: list[str], listed: list[str], said: list[str]
+def test_a_network_that_the_host_has_not_loaded_is_named_with_its_cause(
+    forge: bool,
+    loaded: list[str],
+    listed: list[str],
+    gone: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    wanted = ["dog", "cat"] if said else ["dog"]
+    """Forge loads none of a prompt's networks where one of them is missing, and of these it says nothing."""
+    if forge:
+        monkeypatch.setitem(sys.modules, "modules_forge", types.ModuleType("modules_forge"))
     with host([Network(name) for name in loaded]):
-        lora = sys.modules["networks"]
-        lora.available_network_aliases = dict.fromkeys(listed)
-        notes = missing_notes(wanted)
-    assert len(notes) == len(said) and all(map(str.startswith, notes, said))
+        on_disk = {name: types.SimpleNamespace(filename=str(tmp_path / name)) for name in listed}
+        for name in set(listed) - set(gone):
+            (tmp_path / name).touch()
+        sys.modules["networks"].available_network_aliases = on_disk
+        found = absent_networks({"dog": "", "cat": ""})
+        assert absent_networks(dict.fromkeys(loaded, "")) == {}
+    assert found == {name: said for name in ("dog", "cat") if name not in loaded}
+
+
+@pytest.mark.parametrize("networks", ["", "Dog"])
+def test_where_nothing_is_left_a_missing_network_is_one_notice(networks: str) -> None:
+    """Also where it is the one that was to be weakened."""
+    p = Processing()
+    with host([]) as model:
+        guidance = start(p, {**ON, "networks": networks})
+        assert guidance is not None
+        guidance.read_ratios({"lora": [params("Dog", "1")]})
+        sys.modules["networks"].available_network_aliases = {"dog": None}
+        guidance.begin_pass(model)
+        guidance.end_batch()
+    (comment,) = p.comments
+    assert "knows no network 'Dog'" in comment and "So nothing is left to weaken" in comment
 
 
 def test_a_missing_network_is_told_with_the_pass() -> None:
@@ -162,6 +221,29 @@ def test_a_missing_network_is_told_with_the_pass() -> None:
     assert p.comments == [
         "Personalization Guidance: first pass: the host knows no network 'Dog'; "
         "correct the name or refresh the host's list"
+    ]
+
+
+def test_networks_that_a_refiner_has_not_are_one_notice() -> None:
+    """AUTOMATIC1111 itself deactivates them when it loads one; its console does not say why."""
+    p = Processing()
+    with host([dog()]) as model:
+        guidance = start(p, ON)
+        assert guidance is not None
+        guidance.read_ratios({"lora": [params("dog", "1")]})
+        guidance.begin_pass(model)
+
+        def step(given: Any) -> None:
+            if given.sampling_step == 1:
+                model.sd_checkpoint_info = types.SimpleNamespace(filename="models/refiner.safetensors")
+                sys.modules["networks"].loaded_networks.clear()
+            guidance.before_step(given, model)
+
+        sample(p, model, step, **ONE)
+        guidance.end_batch()
+    assert p.comments == [
+        "Personalization Guidance: refiner: the host drops the prompt's networks when it loads a refiner. So "
+        "nothing is left to weaken: plain CFG is used, with your negative prompt"
     ]
 
 

@@ -57,6 +57,15 @@ def test_passes_are_named_and_the_page_is_told_once() -> None:
     ]
 
 
+def test_of_a_second_model_only_what_is_new_is_told() -> None:
+    p, on_page = Processing(), list[str]()
+    notices = Notices(p, on_page.append)
+    notices.warn("no network")
+    notices.warn("no network", of="refiner")
+    notices.warn("no text encoder", of="refiner")
+    assert told(p) == ["no network", "refiner: no text encoder"]
+
+
 def grid(p: Processing, cells: dict[str, list[str]], on_page: list[str], fault: bool = False) -> Any:
     """Draw as the hosts do: from copies, into a copy of the first cell's result."""
     result: Any = None
