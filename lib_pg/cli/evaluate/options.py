@@ -40,7 +40,7 @@ def add_command(commands: Any) -> None:
         help="where the taught subjects are kept (default: build/evaluate)",
     )  # fmt: skip
     parser.add_argument("--seed", type=_seed, default=0, help="of teaching and of the pictures (default: 0)")
-    parser.add_argument("--steps", type=_positive, help="sampling steps (default: 15; dreambench: 25)")
+    parser.add_argument("--steps", type=_positive, help="sampling steps (default: 12; dreambench: 25)")
     parser.add_argument(
         "--batch", type=_positive, help="pictures made at once, at most (default: 128; dreambench: 4)"
     )
