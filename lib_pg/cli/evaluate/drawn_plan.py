@@ -86,7 +86,7 @@ class Plan:
 
 
 def quick(plan: Plan) -> Plan:
-    """Return a smaller plan: the first subject, taught well and too long, two in three contexts, middle scales."""
+    """Return a smaller plan: the first subject, taught well and too long, fewer contexts and scales."""
     course = replace(plan.courses[0], stops=plan.courses[0].stops[1:])
     methods = tuple(replace(each, scales=each.scales[1:4]) for each in plan.methods)
     contexts = tuple(context for number, context in enumerate(plan.contexts) if number % 3)
