@@ -257,7 +257,7 @@ def test_a_fault_in_a_layer_s_hook_leaves_a_finished_picture(monkeypatch: pytest
         original, calls = Stack.add_to, iter(range(1000))
 
         def fail(*args: Any) -> None:
-            if next(calls) >= 4:
+            if next(calls) >= 2:
                 raise RuntimeError("no memory")
             original(*args)
 

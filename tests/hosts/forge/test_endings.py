@@ -99,7 +99,7 @@ def fail_later(original: Callable[..., Any], after: int) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("owner", "name", "after"),
     [
-        (Stack, "add_to", 6),
+        (Stack, "add_to", 2),
         (ForgePass, "_after_unet", 2),
         (ForgePass, "_null_for", 1),
         (ForgePass, "_encode_null", 0),
