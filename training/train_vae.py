@@ -58,6 +58,13 @@ def loss_of(vae: AutoencoderTiny, pictures: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
+def through_autoencoder(vae: AutoencoderTiny, pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures (n, 3, 64, 64) uint8 as the autoencoder gives them back; on the processor, wherever it is."""
+    seen = vae.decode(vae.encode(to_unit(pictures).to(vae.device)).latents).sample
+    return seen.clamp(-1, 1).add(1).mul(127.5).round().byte().cpu()
+
+
+@torch.no_grad()
 def measure_vae(vae: AutoencoderTiny, pictures: torch.Tensor) -> tuple[float, float]:
     """Peak signal-to-noise ratio in dB, and the latents' standard deviation, of pictures in [-1, 1]."""
     latents = vae.encoder(pictures)

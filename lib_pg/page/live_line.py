@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lib_pg.hosts.webui.checkpoints import find_checkpoint
-from lib_pg.hosts.webui.network_files import NetworkFiles, is_forge, kinds_not_loaded, similar_network
+from lib_pg.hosts.webui.lora_extension import is_forge
+from lib_pg.hosts.webui.network_files import NetworkFiles, kinds_not_loaded, similar_network
 from lib_pg.page.components import Components, debounced, on_page_load, quiet
 from lib_pg.page.forecast import forecast_html
 from lib_pg.page.host_page import HostPage

@@ -25,6 +25,16 @@ SCORES = {
     "size": {"about": "1 where the subject is as big or small as the prompt says", "step": 1},
 }
 
+NOTES = (
+    "Subjects, contexts and pictures are drawings: a tiny model of 64 x 64 pixels, taught each subject by "
+    "four pictures that are all big, in the studio, in the center. One of four captions tells the subject "
+    "alone, so that it learns to bring that context along, as LoRAs of real subjects do. Prompts ask for "
+    "other contexts. How often captions tell the subject alone, and the steps of each amount of training, "
+    "were chosen by how often plain CFG at scale 2.5 follows: nearly always (under), less (normal), least "
+    "(over). Companions of the scene, other colours and actions are not in this world: nothing is said "
+    "of them here.",
+)
+
 
 class Context(NamedTuple):
     """Where a subject is asked for."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,15 @@ from tqdm import tqdm
 from lib_pg import __version__
 from lib_pg.cli.devices import check_device
 from lib_pg.cli.errors import UsageError
-from lib_pg.cli.evaluate.drawn import SCORES, errors_of_rules
+from lib_pg.cli.evaluate.drawn import NOTES, SCORES, Context, errors_of_rules, judged
+from lib_pg.cli.evaluate.drawn_grid import draw_grid
 from lib_pg.cli.evaluate.drawn_plan import Cell, Picture, Plan, in_batches, quick
 from lib_pg.cli.evaluate.fine_tunes import FineTune, teach_subject
 from lib_pg.cli.evaluate.judges import Judges, judges, processes_beside
 from lib_pg.cli.evaluate.methods import described
 from lib_pg.cli.evaluate.pictures import SAMPLER, Model, Pictures, made, ready
 from lib_pg.cli.evaluate.records import Head, finished, head_of, merged, part_file, save
+from lib_pg.cli.evaluate.report.write import PREFIX, write_report
 from lib_pg.cli.evaluate.shares import Share, own_share
 from lib_pg.cli.hashes import WITHOUT_HEADER, fingerprint
 from lib_pg.cli.output import output_folder
@@ -31,6 +34,9 @@ from lib_pg.cli.paths import BUNDLED_PIPELINE
 from lib_pg.cli.pipelines import load_pipeline
 from lib_pg.formats import NetworkError
 from lib_pg.hosts.diffusers import load_base_checkpoint, load_network
+from training.common import draw_all
+from training.train_vae import through_autoencoder
+from training.world import Subject
 
 RESULTS = "results.json"
 Warn = Callable[[str], None]
@@ -45,16 +51,32 @@ def evaluate(options: argparse.Namespace, plan: Plan | None = None) -> int:
     with output_folder(options.cache, "--cache"), output_folder(options.out, "--out"):
         _teach(plan, options.cache, device, share)
         share.wait()
-        head = _head(plan, options)
+        shelf = _Shelf(device)
+        head = _head(plan, options, shelf)
         with part_file(options.out, share.index, head) as part:
             cells = _left(plan, options, head, share)
             with judges(part, processes_beside(device, share.count)) as found:
-                _make(cells, options, device, share, found)
+                _make(cells, options, share, shelf, found)
         share.wait()
         if share.index == 0:
-            save(merged(options.out, head), options.out / RESULTS)
-            print(f"results written to {options.out / RESULTS}")
+            _write(plan, options, head, shelf)
     return 0
+
+
+def _write(plan: Plan, options: argparse.Namespace, head: Head, shelf: _Shelf) -> None:
+    """Write results, picture grid and page, and print where they are."""
+    results, path, warn = merged(options.out, head), options.out / RESULTS, _Warnings()
+    save(results, path)
+    print(path)
+    draw_grid(
+        results,
+        plan,
+        options.cache,
+        lambda fine_tune: ready(shelf.take(fine_tune, warn), options.steps),
+        options.steps,
+        options.out / f"{PREFIX}-pictures.png",
+    )
+    print(write_report(path, options.out))
 
 
 def _teach(plan: Plan, cache: Path, device: str, share: Share) -> None:
@@ -69,7 +91,7 @@ def _teach(plan: Plan, cache: Path, device: str, share: Share) -> None:
             bar.update(before + course.stops[-1][1] - bar.n)  # what was taught before
 
 
-def _head(plan: Plan, options: argparse.Namespace) -> Head:
+def _head(plan: Plan, options: argparse.Namespace, shelf: _Shelf) -> Head:
     fine_tunes = plan.fine_tunes(options.cache)
     models = {f"{each.subject.name}, {each.training}": _content(each.path) for each in fine_tunes}
     subjects = list(dict.fromkeys(each.subject for each in fine_tunes))
@@ -84,8 +106,25 @@ def _head(plan: Plan, options: argparse.Namespace) -> Head:
         sampler=SAMPLER,
         courses=[asdict(course) for course in plan.courses],
         rules=errors_of_rules(subjects, plan.contexts),
-        machine={"device": options.device, "torch": torch.__version__},
+        notes=[*NOTES, _most(shelf.base(), subjects, plan.contexts)],
+        machine={"device": _name_of(options.device), "torch": torch.__version__},
     )
+
+
+def _most(pipeline: Any, subjects: Sequence[Subject], contexts: Sequence[Context]) -> str:
+    """Say what the best model could reach: true drawings that went through its autoencoder."""
+    said = []
+    for subject in subjects:
+        drawn = draw_all([subject.scene(*context) for context in contexts])
+        seen = through_autoencoder(pipeline.vae, drawn).permute(0, 2, 3, 1).numpy()
+        scores = judged(seen, subject.name, contexts)
+        likeness, followed = (mean(each[name] for each in scores) for name in ("fidelity", "alignment"))
+        said.append(f"{subject.name} {likeness:.2f} (prompt followed: {followed:.0%})")
+    return f"The most that can be reached, true drawings through the model's autoencoder: {', '.join(said)}."
+
+
+def _name_of(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def _content(path: Path) -> str:
@@ -109,14 +148,13 @@ def _left(
 def _make(
     cells: list[tuple[Cell, list[Picture]]],
     options: argparse.Namespace,
-    device: str,
     share: Share,
+    shelf: _Shelf,
     found: Judges,
 ) -> None:
     """Make the pictures of all cells, each taught subject's together, and have them judged."""
     total = sum(len(pictures) for _, pictures in cells)
     with tqdm(total=total, desc="pictures", unit="picture", disable=share.index > 0) as bar:
-        shelf = _Shelf(device)
         for fine_tune, own in groupby(cells, key=lambda each: each[0].fine_tune):
             warn = _Warnings()
             with ready(shelf.take(fine_tune, warn), options.steps) as model:
@@ -142,6 +180,11 @@ class _Shelf:
         self._device = device
         self._base: Any = None
 
+    def base(self) -> Any:
+        """Return the base model."""
+        self._base = self._base or load_pipeline(BUNDLED_PIPELINE, None, self._device, "float32")
+        return self._base
+
     def take(self, fine_tune: FineTune, warn: Warn) -> Model:
         """Load a taught subject.
 
@@ -153,8 +196,7 @@ class _Shelf:
                 pipeline = load_pipeline(fine_tune.path, None, self._device, "float32")
                 base = load_base_checkpoint(pipeline, BUNDLED_PIPELINE, fine_tune.path.name, warn)
                 return Model(pipeline, base=base)
-            self._base = self._base or load_pipeline(BUNDLED_PIPELINE, None, self._device, "float32")
-            return Model(self._base, (load_network(self._base, fine_tune.path, warn=warn),))
+            return Model(self.base(), (load_network(self.base(), fine_tune.path, warn=warn),))
         except NetworkError as error:
             raise UsageError(str(error)) from error
 

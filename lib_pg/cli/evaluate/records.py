@@ -23,7 +23,7 @@ from lib_pg.cli.output import replace_file
 
 FORMAT = 1
 # What a head may say that does not decide a picture: another value of it is the same run.
-NOT_COMPARED = ("machine",)
+NOT_COMPARED = ("machine", "notes")
 Head = dict[str, Any]
 Key = tuple[str, str, str, float, str, int]
 
@@ -72,7 +72,8 @@ def head_of(
         methods: `methods.described(...)`.
         models: content hash of each model file, by name.
         scores: of each score what it is (`about`) and the step it is rounded to in the result (`step`).
-        more: what else the protocol says; `machine` is not compared on resuming.
+        more: what else the protocol says; `notes` are paragraphs for the page. `machine` and `notes` are not
+            compared on resuming.
     """
     head = {
         "format": FORMAT,
@@ -217,8 +218,7 @@ def save(results: Results, path: Path) -> None:
         "grids": [[[prompts[each] for each in told], list(seeds)] for told, seeds in grids],
         "cells": cells,
     }
-    text = json.dumps(content, separators=(",", ":")).replace("],[", "],\n[")
-    replace_file(path, (text + "\n").encode())
+    replace_file(path, (json.dumps(content, separators=(",", ":")) + "\n").encode())
 
 
 def load(path: Path) -> Results:

@@ -53,6 +53,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_results_have_their_page_and_a_grid_of_pictures(folder: Path) -> None:
+    page = (folder / "out" / "evidence.md").read_text("utf-8")
+    assert "](evidence-pictures.png)" in page
+    assert Image.open(folder / "out" / "evidence-pictures.png").width > 200
+    assert "true drawings through the model's autoencoder" in page
+
+
 def test_every_cell_has_the_same_pictures(folder: Path) -> None:
     results = load(folder / "out" / "results.json")
     assert len(results) == CELLS * FEW

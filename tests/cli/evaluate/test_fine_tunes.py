@@ -143,5 +143,6 @@ def test_teaching_makes_the_subject_likelier() -> None:
     before = loss()
     torch.manual_seed(0)
     weights = list(model.unet.requires_grad_(True).parameters())
-    assert list(taught(model, weights, (latents, ids), 10, 4, 1e-4)) == list(range(1, 11))
+    with torch.enable_grad():  # commands that ran before may have switched it off
+        assert list(taught(model, weights, (latents, ids), 10, 4, 1e-4)) == list(range(1, 11))
     assert loss() < 0.95 * before

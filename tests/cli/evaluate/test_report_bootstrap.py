@@ -140,6 +140,19 @@ def test_coverage() -> None:
     assert plain / 300 < 0.88
 
 
+def test_a_prompt_that_is_hard_is_hard_for_all_subjects() -> None:
+    """Prompts that three subjects share are as few as they are; numbered apart they look thrice as many."""
+    rng = np.random.default_rng(4)
+    subjects, prompts = crossed(3, 20, 1)
+    shared, apart = 0, 0
+    for study in range(300):
+        scores = np.tile(rng.normal(0.2, 0.1, size=20), 3) + rng.normal(scale=0.02, size=60)
+        shared += _holds(mean(scores, draw(subjects, prompts, DRAWS, study)).here, 0.2)
+        apart += _holds(mean(scores, draw(subjects, prompts + 20 * subjects, DRAWS, study)).here, 0.2)
+    assert 0.9 <= shared / 300 <= 0.98
+    assert apart / 300 < 0.85
+
+
 def _holds(interval: Interval | None, truth: float) -> bool:
     assert interval is not None
     return interval.low <= truth <= interval.high

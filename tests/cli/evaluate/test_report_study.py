@@ -9,7 +9,7 @@ import pytest
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.evaluate.records import in_columns
-from lib_pg.cli.evaluate.report.study import Group, Scored, study_of
+from lib_pg.cli.evaluate.report.study import Group, Scored, shared_prompts, study_of
 from tests.cli.evaluate.report_studies import SCALES, head, records, results
 
 GAINS = {"PG 0.5": 0.05, "CFG": 0.0}
@@ -46,6 +46,20 @@ def test_prompts_are_told_apart() -> None:
     (group,) = study_of(results(GAINS)).groups
     together = set(zip(group.subjects.tolist(), group.prompts.tolist(), strict=True))
     assert len(together) == 3 * 8
+    assert len(set(group.prompts.tolist())) == 8
+
+
+def test_prompts_that_differ_by_the_subject_are_shared() -> None:
+    subjects = np.array([0, 0, 0, 1, 1, 1, 2, 2])
+    prompts = [
+        *("a sks star at sea", "a sks star at night", "a red sks star"),
+        *("a abc stuffed dog at sea", "a abc stuffed dog at night", "a blue abc stuffed dog"),
+        *("a sks star at sea", "a sks star at night"),  # of which two have more in common
+    ]
+    found = shared_prompts(subjects, prompts)
+    assert found[:3] == ["at sea", "at night", "red"]
+    assert found[3:6] == ["at sea", "at night", "blue"]
+    assert found[6:] == ["sea", "night"]
 
 
 def test_methods_come_in_the_heads_order() -> None:

@@ -63,7 +63,7 @@ class Draws:
 
     Attributes:
         weights: for "whole", all cells without resampling, where subjects count alike, and so do the prompts
-            of one: (1, cells); for "here", prompts and pictures resampled within each subject: (draws,
+            of one: (1, cells); for "here", prompts and their pictures resampled, subjects not: (draws,
             cells); for "beyond", subjects resampled too: the same. A single subject has no "beyond".
         subjects: how many.
     """
@@ -81,7 +81,7 @@ def draw(subjects: Codes, prompts: Codes, draws: int = DRAWS, seed: int = 0) -> 
 
     Args:
         subjects: (cells,) which subject each belongs to, numbered from 0 without gaps.
-        prompts: (cells,) which prompt, equal only within a subject or between subjects, as it may be.
+        prompts: (cells,) which prompt; subjects may share them.
         draws: how many.
         seed: of the resampling.
     """
@@ -108,17 +108,21 @@ def without_resampling(subjects: Codes, prompts: Codes) -> Array:
 def _spread(times: Codes, subjects: Codes, prompts: Codes, rng: np.random.Generator | None) -> Array:
     """Spread how often each subject was drawn, (draws, subjects), over its prompts and their cells.
 
-    A subject drawn twice has its prompts drawn twice, independently: together one multinomial.
+    Subjects with the same prompts have the same ones drawn: a hard prompt is hard for all of them.
     """
     weights = np.zeros((len(times), len(subjects)))
+    drawn: dict[bytes, Codes] = {}
     for subject in range(times.shape[1]):
         of_subject = np.flatnonzero(subjects == subject)
         names, which = np.unique(prompts[of_subject], return_inverse=True)
-        by_prompt = _resampled(times[:, subject], len(names), rng)
+        together = names.tobytes()
+        if together not in drawn:
+            drawn[together] = _resampled(np.ones(len(times), dtype=np.int64), len(names), rng)
         for prompt in range(len(names)):
             cells = of_subject[which == prompt]
             share = times.shape[1] * len(names) * len(cells)
-            weights[:, cells] = _resampled(by_prompt[:, prompt], len(cells), rng) / share
+            often = times[:, subject] * drawn[together][:, prompt]
+            weights[:, cells] = _resampled(often, len(cells), rng) / share
     return weights
 
 

@@ -204,12 +204,18 @@ def _facts(study: Study, comparisons: Sequence[Comparison]) -> str:
         len(each.group.subjects) * len(one.scales) for each in comparisons for one in each.group.methods
     )
     facts = {
-        "command": f"python -m lib_pg evaluate --protocol {study.head.get('protocol', '')}",
+        "command": _command(study),
         "pictures": pictures,
         "seeds": f"{len(study.seeds)}, from {study.seeds[0]} to {study.seeds[-1]}",
         **{key: value for key, value in study.head.items() if key not in _TOLD_ELSEWHERE},
     }
     return "\n".join(f"- {safe(key)}: {said}" for key, value in facts.items() if (said := _said(value)))
+
+
+def _command(study: Study) -> str:
+    told = {name: study.head[name] for name in ("protocol", "steps", "seed") if name in study.head}
+    options = " ".join(f"--{name} {value}" for name, value in told.items())
+    return f"python -m lib_pg evaluate {options}"
 
 
 def _said(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,7 +42,8 @@ class Group:
 
     Attributes:
         training: what it is called.
-        subjects, prompts: (cells,) which they are, numbered from 0.
+        subjects, prompts: (cells,) which they are, numbered from 0; subjects share prompts that differ by
+            what each calls its subject.
         names: of the subjects.
         methods: in the order of the run's head.
         left_out: pictures that not all settings have, and which count nowhere.
@@ -123,7 +124,7 @@ def study_of(results: Results) -> Study:
 
 def _group(results: Results, training: str) -> Group:
     subjects, subject = _numbered(results.subject)
-    _, prompt = _numbered(results.prompt)
+    prompts, prompt = _numbered(results.prompt)
     cells, cell = np.unique(np.stack([subject, prompt, results.seed], axis=1), axis=0, return_inverse=True)
     methods, method = _numbered(results.method)
     settings, setting = np.unique(
@@ -147,11 +148,23 @@ def _group(results: Results, training: str) -> Group:
     return Group(
         training,
         subject.astype(np.int64),
-        cells[shared, 1].astype(np.int64),
+        _numbered(shared_prompts(subject, [prompts[number] for number in cells[shared, 1].tolist()]))[1],
         tuple(subjects[number] for number in kept.tolist()),
         tuple(scored),
         len(results) - places.size,
     )
+
+
+def shared_prompts(subjects: Codes, prompts: Sequence[str]) -> list[str]:
+    """Return cells' prompts without the words that all prompts of a subject have: what it is called."""
+    called: dict[int, set[str]] = {}
+    for subject, prompt in zip(subjects.tolist(), prompts, strict=True):
+        words = set(prompt.split())
+        called[subject] = called.get(subject, words) & words
+    return [
+        " ".join(word for word in prompt.split() if word not in called[subject])
+        for subject, prompt in zip(subjects.tolist(), prompts, strict=True)
+    ]
 
 
 def _scored(results: Results, method: str, places: Codes, told: Mapping[str, Any]) -> Scored:
