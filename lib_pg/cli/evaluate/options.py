@@ -29,7 +29,7 @@ def add_command(commands: Any) -> None:
         "--report", type=Path, metavar="RESULTS", help="write the page and plots of a results.json"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="one subject and fewer pictures: at most 10 minutes on two cores"
+        "--quick", action="store_true", help="one subject and fewer pictures: minutes instead of hours"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/evaluate"), metavar="FOLDER",
