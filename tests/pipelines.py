@@ -22,6 +22,7 @@ from lib_pg.deltas import ActiveNetwork, LowRank
 from lib_pg.hosts.diffusers import models_of
 from lib_pg.networks import Network
 from lib_pg.settings import Settings
+from lib_pg.weak_branch.hooks import is_ours
 
 TOKENS = 24
 NEGATIVE = "ugly, blurry"
@@ -122,9 +123,9 @@ def sample(pipeline: Any, prompt: str = "a sks dog", batch: int = 1, seed: int =
 
 
 def hooks_of(pipeline: Any) -> int:
-    """Count the hooks and forwards on all modules of a pipeline's models."""
+    """Count the hooks and our forwards on all modules of a pipeline's models."""
     return sum(
-        len(module._forward_hooks) + len(module._forward_pre_hooks) + ("forward" in vars(module))
+        len(module._forward_hooks) + len(module._forward_pre_hooks) + is_ours(vars(module).get("forward"))
         for model in models_of(pipeline).values()
         for module in model.modules()
     )
