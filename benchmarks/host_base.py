@@ -5,15 +5,17 @@
 
 Each round the host loads `--other`, then the fine-tune, and makes pictures of one step: plain ones, the first
 one with the base, one more, and one without it. With `--process`, the number of the host's process on this
-machine, its memory is told, too (Linux). The host needs `--api` and the extension.
+machine, its memory is told, too; with `--cold`, both files are read from the disk each time (both Linux). The
+host needs `--api` and the extension.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,18 @@ def main() -> None:
     parser.add_argument("--other", required=True, help="name of any other checkpoint")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--process", type=int, help="number of the host's process")
+    parser.add_argument(
+        "--cold", type=Path, nargs=2, default=(), metavar="FILE", help="fine-tune and base, both to be forgotten"
+    )
     options = parser.parse_args()
     host, guided = Host(options.url), {"enabled": True, "weak_ratio": 0.5, "base_checkpoint": options.base}
     found: dict[str, list[float]] = {"load": [], "first": [], "later": [], "memory": [], "memory left": []}
     for _ in range(options.rounds):
         seconds(host, options.other)
+        forget(options.cold)
         loaded, plain = seconds(host, options.tuned), seconds(host, options.tuned)
         before = memory(options.process)
+        forget(options.cold)
         first = seconds(host, options.tuned, guided)
         during, later = memory(options.process), seconds(host, options.tuned, guided)
         seconds(host, options.tuned)
@@ -54,6 +61,16 @@ def seconds(host: Host, checkpoint: str, args: Mapping[str, Any] | None = None) 
     options = {"sd_model_checkpoint": checkpoint}
     host.txt2img("a cat", args=args, options=options, steps=1, width=64, height=64)
     return time.perf_counter() - start
+
+
+def forget(files: Sequence[Path]) -> None:
+    """Have the system drop what it keeps of files in memory."""
+    for path in files:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
 
 
 def memory(process: int | None) -> float:
