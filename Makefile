@@ -1,6 +1,6 @@
 # Shortcuts for tools/run.py, which also works without make: python tools/run.py demo
 PYTHON ?= python3
 
-.PHONY: demo test bench
-demo test bench:
+.PHONY: demo serve test bench
+demo serve test bench:
 	@$(PYTHON) tools/run.py $@ $(ARGS)

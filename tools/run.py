@@ -1,4 +1,4 @@
-"""Set up a private environment in .venv, once, and run a job in it: demo, test or bench.
+"""Set up a private environment in .venv, once, and run a job in it: demo, serve, test or bench.
 
     python tools/run.py demo [arguments for the job]
 
@@ -17,9 +17,13 @@ PYTHON_VERSION = " ".join(sys.version.split())
 # Written last, so that a set-up that broke off is never taken for a whole one.
 STAMP = VENV / "set-up-with"
 
+# Each installs all before it, too.
+REQUIREMENTS = ["requirements.txt", "requirements-serve.txt", "requirements-test.txt"]
+
 # What each job needs, and its commands as arguments of Python.
 JOBS = {
     "demo": ("requirements.txt", [["-m", "lib_pg", "demo"]]),
+    "serve": ("requirements-serve.txt", [["-m", "lib_pg", "serve"]]),
     "bench": ("requirements.txt", [["-m", "benchmarks.speed"]]),
     "test": (
         "requirements-test.txt",
@@ -76,8 +80,8 @@ def missing():
 def set_up(requirements):
     """Make .venv and install `requirements`, unless that is done for this Python and these versions."""
     made_with = STAMP.read_text("utf-8") if STAMP.is_file() and python().exists() else ""
-    # The packages for tests include all others.
-    if made_with in (wanted(requirements), wanted("requirements-test.txt")):
+    enough = REQUIREMENTS[REQUIREMENTS.index(requirements) :]
+    if made_with in [wanted(each) for each in enough]:
         return
     print(f"setting up {VENV} with {requirements}; this is done once", flush=True)
     if made_with.splitlines()[:1] == [PYTHON_VERSION]:
@@ -117,7 +121,7 @@ def set_up_browser():
 
 def wanted(requirements):
     """Return all that an environment for `requirements` depends on, the version of Python first."""
-    names = sorted({requirements, "requirements.txt"})
+    names = REQUIREMENTS[: REQUIREMENTS.index(requirements) + 1]
     return "\n".join([PYTHON_VERSION] + [(ROOT / name).read_text("utf-8") for name in names])
 
 

@@ -14,6 +14,7 @@ from lib_pg.page.checkpoint_picker import build_checkpoint
 from lib_pg.page.components import Components, debounced, elem_id, on_page_load, quiet
 from lib_pg.page.forecast import as_html
 from lib_pg.page.keyboard import reach_headers
+from lib_pg.page.lists import Lists
 from lib_pg.page.network_picker import build_networks
 from lib_pg.page.number_fields import keep_numbers
 from lib_pg.page.preset_row import build_presets
@@ -32,7 +33,11 @@ _NOTHING_YET = "Type a prompt with a network, such as <lora:name:1>, to see what
 
 
 def build(
-    tab: str, presets: Path, defaults: Mapping[str, Any] | None = None, hires: bool = True
+    tab: str,
+    presets: Path,
+    defaults: Mapping[str, Any] | None = None,
+    hires: bool = True,
+    lists: Lists | None = None,
 ) -> Components:
     """Build the accordion within the current gradio Blocks.
 
@@ -42,6 +47,7 @@ def build(
         defaults: first values that differ from the settings' defaults, by name. The host does not keep them
             in its own file of defaults: that would hide a later change of the option they come from.
         hires: whether there is a second pass in this tab; its controls are hidden where there is none.
+        lists: what networks and checkpoints there are to choose from; a WebUI's own where it is not given.
     """
     values = {**DEFAULTS, **(defaults or {})}
     made: dict[str, Any] = {}
@@ -50,7 +56,7 @@ def build(
         line = _html(tab, "line", as_html([_NOTHING_YET]))
         pasted = _html(tab, "pasted", "")
         _main_controls(tab, made, values)
-        section = _advanced_controls(tab, made, values, hires)
+        section = _advanced_controls(tab, made, values, hires, lists or Lists())
         components = Components(tab, tuple(made[name] for name in CONTROLS), line, pasted)
         build_presets(components, PresetStore(presets))
     for name in defaults or {}:
@@ -120,7 +126,9 @@ def _main_controls(tab: str, made: dict[str, Any], values: Mapping[str, Any]) ->
     _add(made, tab, "weak_ratio", values)
 
 
-def _advanced_controls(tab: str, made: dict[str, Any], values: Mapping[str, Any], hires: bool) -> _Section:
+def _advanced_controls(
+    tab: str, made: dict[str, Any], values: Mapping[str, Any], hires: bool, lists: Lists
+) -> _Section:
     """Build the closed section; return it, to count in its label what is set inside."""
     import gradio as gr
 
@@ -135,11 +143,11 @@ def _advanced_controls(tab: str, made: dict[str, Any], values: Mapping[str, Any]
             _add(made, tab, "end", values)
         with gr.Row(elem_classes="pg-row"):
             _add(made, tab, "outside", values)
-        made["networks"] = build_networks(tab, values["networks"])
+        made["networks"] = build_networks(tab, values["networks"], lists)
         with gr.Row(elem_classes="pg-row", visible=hires):
             _add(made, tab, "hires", values)
             _add(made, tab, "hires_weak_ratio", values, visible=values["hires"] == "Own")
-        made["base_checkpoint"] = build_checkpoint(tab, values["base_checkpoint"])
+        made["base_checkpoint"] = build_checkpoint(tab, values["base_checkpoint"], lists)
     return _Section(accordion, label, tuple(name for name in made if name not in outside))
 
 

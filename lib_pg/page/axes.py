@@ -12,9 +12,8 @@ from typing import Any
 
 from lib_pg import TITLE
 from lib_pg.controls import Control
-from lib_pg.hosts.webui.checkpoints import find_checkpoint
+from lib_pg.hosts.webui.checkpoints import find_checkpoint, listed_checkpoints
 from lib_pg.hosts.webui.notices import Notices, collecting
-from lib_pg.page.checkpoint_picker import choices as checkpoints
 from lib_pg.page.page_warning import warn_on_page
 from lib_pg.settings import CONTROLS, NO_CHECKPOINT, Settings, SettingsError
 
@@ -127,7 +126,7 @@ def _check(name: str, value: Any) -> None:
     # The other end of the interval is open here: each axis is checked by itself.
     Settings.from_dict({name: _setting(name, value)})
     if name == "base_checkpoint" and value != NO_CHECKPOINT and find_checkpoint(value) is None:
-        known = ", ".join(checkpoints()[:_LISTED])
+        known = ", ".join(_checkpoints()[:_LISTED])
         raise SettingsError(f"{name}: {value!r} is none of the host's; choose from {known}")
 
 
@@ -141,8 +140,12 @@ def _choices(name: str, control: Control) -> Callable[[], list[str]] | None:
     if control.kind == "switch":
         return lambda: ["True", "False"]
     if name == "base_checkpoint":
-        return checkpoints
+        return _checkpoints
     return (lambda: list(control.choices)) if control.kind == "choice" else None
+
+
+def _checkpoints() -> list[str]:
+    return [NO_CHECKPOINT, *listed_checkpoints()]
 
 
 def _setting(name: str, value: Any) -> Any:

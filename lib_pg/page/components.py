@@ -35,11 +35,16 @@ def elem_id(tab: str, name: str) -> str:
     return f"pg_{tab}_{name}"
 
 
-def is_gradio_3() -> bool:
-    """Say whether the page is made by gradio 3 (AUTOMATIC1111) and not by a later one (Forge)."""
+def gradio_version() -> int:
+    """Return gradio's first number: 3 in AUTOMATIC1111, 4 in Forge, later without a WebUI."""
     import gradio as gr
 
-    return str(gr.__version__).startswith("3.")
+    return int(str(gr.__version__).partition(".")[0])
+
+
+def is_gradio_3() -> bool:
+    """Say whether the page is made by gradio 3 and not by a later one."""
+    return gradio_version() == 3
 
 
 def quiet(script: str | None = None) -> dict[str, Any]:
@@ -48,7 +53,8 @@ def quiet(script: str | None = None) -> dict[str, Any]:
     Args:
         script: JavaScript to run in the page before the call.
     """
-    arguments: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
+    arguments: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
+    arguments |= {"api_name": False} if gradio_version() < 6 else {"api_visibility": "private"}
     if script:
         arguments["_js" if is_gradio_3() else "js"] = script
     return arguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lib_pg.hosts.webui.checkpoints import find_checkpoint
@@ -20,13 +21,15 @@ class LiveLine:
 
     Args:
         tab: `txt2img` or `img2img`.
+        files: what there is on the disk, asked for anew each time; a WebUI's own where it is not given.
     """
 
-    def __init__(self, tab: str) -> None:
+    def __init__(self, tab: str, files: Callable[[], HostFiles] | None = None) -> None:
         self._tab = tab
         self._page = HostPage(tab)
         self._components: Components | None = None
         self._files = NetworkFiles()
+        self._look = files or self._host_files
 
     def after_component(self, component: Any, elem_id: str | None) -> None:
         """Take note of a component: call it from `Script.after_component` for every one."""
@@ -47,7 +50,7 @@ class LiveLine:
 
         def line(*values: Any) -> str:
             count = len(page.components)
-            return forecast_html(values[count:], page.situation(values[:count]), self._host_files())
+            return forecast_html(values[count:], page.situation(values[:count]), self._look())
 
         on_page_load(line, inputs, [components.line])
         arguments = quiet(debounced(f"line_{self._tab}", len(inputs)))

@@ -1,0 +1,201 @@
+"""The page: what a WebUI's tab has of its own, in its elem_ids, around the extension's accordion."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lib_pg import TITLE
+from lib_pg.cli.errors import UsageError
+from lib_pg.cli.generate.job import BATCH_MAX, Job
+from lib_pg.cli.picture_files import read_parameters
+from lib_pg.cli.samplers import MODELS_OWN, SAMPLERS, SCHEDULE_TYPES
+from lib_pg.cli.serve.shelf import Shelf
+from lib_pg.cli.serve.studio import Cancelled, Studio
+from lib_pg.cli.serve.wanted import COUNT_MAX, FIELDS, MODELS_SIZE, RANDOM_SEED, values_of_picture, wanted
+from lib_pg.page import accordion
+from lib_pg.page.components import Components, quiet
+from lib_pg.page.forecast import as_html
+from lib_pg.page.lists import Lists
+from lib_pg.page.live_line import LiveLine
+from lib_pg.settings import CONTROLS
+
+_TAB = "txt2img"
+_PICTURES = [".png", ".jpg", ".jpeg", ".webp"]
+_ALL = (*FIELDS, *CONTROLS)
+
+
+def build(shelf: Shelf, studio: Studio, presets: Path, dtype: str, waiting: int) -> gr.Blocks:
+    """Return the page, its queue bounded.
+
+    Args:
+        dtype: what checkpoints are loaded in.
+        waiting: how many visitors may wait for their pictures.
+    """
+    lists = Lists(
+        networks=lambda: list(shelf.networks),
+        checkpoints=lambda: list(shelf.checkpoints),
+        refresh_networks=shelf.look,
+        refresh_checkpoints=shelf.look,
+    )
+    live = LiveLine(_TAB, shelf.host_files)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
+        fields: dict[str, Any] = {}
+        with gr.Row():
+            with gr.Column(scale=3):
+                _fields(fields, shelf)
+                parts = accordion.build(_TAB, presets, {"enabled": True}, hires=False, lists=lists)
+            with gr.Column(scale=2):
+                draw = gr.Button("Generate", variant="primary", elem_id="pg_generate")
+                cancel = gr.Button("Cancel", elem_id="pg_cancel")
+                gallery = gr.Gallery(
+                    label="Pictures",
+                    format="png",
+                    columns=2,
+                    object_fit="contain",
+                    interactive=False,
+                    elem_id=f"{_TAB}_gallery",
+                )
+                said = gr.HTML(elem_id="pg_said")
+                parameters = gr.Textbox(
+                    label="Parameters of the chosen picture",
+                    interactive=False,
+                    lines=3,
+                    elem_id="pg_parameters",
+                )
+                dropped = gr.File(
+                    label="Settings from a picture",
+                    file_types=_PICTURES,
+                    type="filepath",
+                    elem_id="pg_dropped",
+                )
+        for component in (*fields.values(), gallery):
+            live.after_component(component, component.elem_id)
+        live.built(parts)
+        _connect(
+            _Page(shelf, studio, dtype),
+            fields,
+            parts,
+            _Outputs(draw, cancel, gallery, said, parameters, dropped),
+        )
+    return blocks.queue(max_size=waiting, default_concurrency_limit=1)
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    draw: Any
+    cancel: Any
+    gallery: Any
+    said: Any
+    parameters: Any
+    dropped: Any
+
+
+def _fields(made: dict[str, Any], shelf: Shelf) -> None:
+    """Build the fields that are not the accordion's, in the order of `FIELDS`."""
+    names = list(shelf.checkpoints)
+    made["checkpoint"] = gr.Dropdown(
+        names, value=names[0] if names else None, label="Checkpoint", elem_id="pg_checkpoint"
+    )
+    made["prompt"] = gr.Textbox(
+        label="Prompt", lines=3, placeholder="a cat on a chair <lora:name:1>", elem_id=f"{_TAB}_prompt"
+    )
+    made["negative"] = gr.Textbox(label="Negative prompt", lines=2, elem_id=f"{_TAB}_neg_prompt")
+    with gr.Row():
+        made["sampler"] = gr.Dropdown(
+            list(SAMPLERS), value=Job.sampler, label="Sampling method", elem_id=f"{_TAB}_sampling"
+        )
+        own = ("the model's own", MODELS_OWN)
+        made["schedule_type"] = gr.Dropdown(
+            [own, "Automatic", *SCHEDULE_TYPES], value=MODELS_OWN, label="Schedule type",
+            elem_id=f"{_TAB}_scheduler",
+        )  # fmt: skip
+    with gr.Row():
+        made["steps"] = gr.Slider(1, 150, Job.steps, step=1, label="Sampling steps", elem_id=f"{_TAB}_steps")
+        made["scale"] = gr.Slider(
+            1.0, 30.0, Job.scale, step=0.1, label="CFG scale", elem_id=f"{_TAB}_cfg_scale"
+        )
+    with gr.Row():
+        for name in ("width", "height"):
+            made[name] = gr.Slider(
+                MODELS_SIZE, 2048, MODELS_SIZE, step=8, label=name.title(), info="0: the model's own",
+                elem_id=f"{_TAB}_{name}",
+            )  # fmt: skip
+    with gr.Row():
+        made["batch"] = gr.Slider(1, BATCH_MAX, 1, step=1, label="Batch size", elem_id=f"{_TAB}_batch_size")
+        made["count"] = gr.Slider(1, COUNT_MAX, 1, step=1, label="Batch count", elem_id=f"{_TAB}_batch_count")
+        made["seed"] = gr.Number(
+            RANDOM_SEED, precision=0, label="Seed", info=f"{RANDOM_SEED}: another one each time",
+            elem_id=f"{_TAB}_seed",
+        )  # fmt: skip
+
+
+def _connect(page: _Page, fields: dict[str, Any], parts: Components, outputs: _Outputs) -> None:
+    inputs = [*(fields[name] for name in FIELDS), *parts.controls]
+    private = {"api_visibility": "private"}
+    visitor = gr.State(lambda: secrets.token_hex(16))
+    drawing = outputs.draw.click(
+        page.draw,
+        inputs=[visitor, *inputs],
+        outputs=[outputs.gallery, outputs.said],
+        show_progress_on=outputs.gallery,
+        **private,
+    )
+    outputs.cancel.click(page.cancel, inputs=[visitor], outputs=[outputs.said], cancels=[drawing], **quiet())
+    outputs.dropped.upload(
+        page.read, inputs=[outputs.dropped], outputs=[*inputs, outputs.said], queue=False, **private
+    )
+    outputs.gallery.select(page.parameters, inputs=[outputs.gallery], outputs=[outputs.parameters], **quiet())
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What the page's events do."""
+
+    shelf: Shelf
+    studio: Studio
+    dtype: str
+
+    def draw(self, visitor: str, *values: Any, progress: gr.Progress = gr.Progress()) -> Iterator[list[Any]]:  # noqa: B008
+        """Yield the gallery and what is said, anew with each picture."""
+        said: list[str] = []
+        files: list[str] = []
+        try:
+            job = wanted(values, self.shelf, self.dtype)
+            said += job.notices
+
+            def steps_done(done: int, total: int) -> None:
+                progress((done, total), desc="sampling", unit="steps")
+
+            for path in self.studio.draw(job, visitor, steps_done, said.append):
+                files.append(str(path))
+                yield [files, as_html(list(dict.fromkeys(said)))]
+            said.append(f"Saved in {path.parent}")
+        except UsageError as error:
+            said.append(f"Nothing was made: {error}." if not files else f"Ended early: {error}.")
+        except Cancelled:
+            said.append("Cancelled.")
+        yield [files or gr.skip(), as_html(list(dict.fromkeys(said)))]
+
+    def cancel(self, visitor: str) -> str:
+        """End the visitor's drawing, whether it runs or waits."""
+        running = self.studio.cancel(visitor)
+        return as_html(["Cancelled after this step." if running else "Cancelled."])
+
+    def read(self, path: str | None) -> list[Any]:
+        """Set every field that a dropped picture decides."""
+        try:
+            values, notices = values_of_picture(path or "", self.shelf)
+        except UsageError as error:
+            return [*(gr.skip() for _ in _ALL), as_html([f"The picture's settings cannot be used: {error}."])]
+        updates = [gr.update(value=values[name]) if name in values else gr.skip() for name in _ALL]
+        return [*updates, as_html(["The picture's settings are set.", *notices])]
+
+    def parameters(self, pictures: Sequence[Any], chosen: gr.SelectData) -> str:
+        """Return what a picture of the gallery says of itself."""
+        return read_parameters(pictures[chosen.index][0])

@@ -1,0 +1,141 @@
+"""`serve` in a browser: pictures, progress, cancelling, a second visitor, settings from a picture."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROMPT = "a sks star <lora:sks_star:1>"
+LONG = 60_000  # milliseconds
+
+
+@dataclass
+class Served:
+    """A running `serve`: its address, its folder of pictures, its process."""
+
+    address: str
+    out: Path
+    process: subprocess.Popen[str]
+
+
+@dataclass
+class Visit:
+    """The page as a visitor uses it."""
+
+    page: Any
+    errors: list[str]
+
+    def write(self, prompt: str, steps: int = 4) -> None:
+        self.page.fill("#txt2img_prompt textarea", prompt)
+        self.page.fill("#txt2img_steps input[type=number]", str(steps))
+        self.page.keyboard.press("Tab")
+
+    def wait_for(self, text: str, where: str = "#pg_said") -> None:
+        self.page.locator(where).get_by_text(text).first.wait_for(timeout=LONG)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    pytest.importorskip("gradio", reason="gradio is not installed")
+    folder = tmp_path_factory.mktemp("served")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "lib_pg", "serve", "--port", str(port), "--waiting", "2"]
+    command += ["--out", str(folder / "out"), "--presets", str(folder / "presets")]
+    environment = {**os.environ, "NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = re.fullmatch(r"serving (http://127\.0\.0\.1:\d+/) until Ctrl-C\n", process.stdout.readline())
+    assert said is not None
+    yield Served(said[1], folder / "out", process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert [path.name for path in folder.iterdir() if path.name.startswith("pg-serve")] == []
+
+
+@pytest.fixture
+def visit(browser: Any, served: Served) -> Iterator[Any]:
+    visits: list[Visit] = []
+
+    def opened() -> Visit:
+        page = browser.new_page()
+        page.set_default_timeout(20_000)
+        visits.append(Visit(page, []))
+        page.on("pageerror", lambda error: visits[-1].errors.append(str(error)))
+        page.goto(served.address)
+        page.locator("#pg_txt2img_line").wait_for()
+        return visits[-1]
+
+    yield opened
+    for each in visits:
+        each.page.close()
+        assert each.errors == []
+
+
+def test_a_picture_is_made_as_the_line_says_and_tells_its_parameters(visit: Any, served: Served) -> None:
+    here = visit()
+    here.write(PROMPT)
+    here.wait_for("sks_star 1 -> 0.7 in the weak branch", "#pg_txt2img_line")
+    here.page.click("#pg_generate")
+    here.wait_for("Saved in")
+    assert len(list(served.out.glob("*.png"))) == 1
+    here.page.locator("#txt2img_gallery img").first.click()
+    parameters = here.page.locator("#pg_parameters textarea")
+    here.page.wait_for_function("element => element.value", arg=parameters.element_handle())
+    assert "PG weak ratio: 0.7" in parameters.input_value()
+
+
+def test_settings_come_from_a_dropped_picture(visit: Any, served: Served) -> None:
+    here = visit()
+    (picture, *_) = sorted(served.out.glob("*.png"))
+    here.page.set_input_files("#pg_dropped input[type=file]", str(picture))
+    here.wait_for("The picture's settings are set.")
+    assert here.page.input_value("#txt2img_steps input[type=number]") == "4"
+    assert here.page.input_value("#txt2img_prompt textarea") == "a sks star <lora:sks_star:1.0>"
+
+
+def test_what_cannot_be_is_said(visit: Any) -> None:
+    here = visit()
+    here.write("a star <lora:nothing:1>")
+    here.page.click("#pg_generate")
+    here.wait_for("Nothing was made: there is no network 'nothing'")
+
+
+def test_a_second_visitor_waits_and_gets_pictures_when_the_first_cancels(visit: Any, served: Served) -> None:
+    first, second = visit(), visit()
+    count = len(list(served.out.glob("*.png")))
+    first.write(PROMPT, steps=150)
+    first.page.click("#pg_generate")
+    first.page.locator("#txt2img_gallery").get_by_text("steps").first.wait_for(timeout=LONG)
+    second.write(PROMPT)
+    second.page.click("#pg_generate")
+    second.page.locator("#txt2img_gallery").get_by_text(re.compile("queue")).first.wait_for(timeout=LONG)
+    first.page.click("#pg_cancel")
+    first.wait_for("Cancelled")
+    second.wait_for("Saved in")
+    assert len(list(served.out.glob("*.png"))) == count + 1
+
+
+def test_a_visitor_who_closes_the_page_does_not_stop_the_server(visit: Any, served: Served) -> None:
+    leaving = visit()
+    leaving.write(PROMPT, steps=100)
+    leaving.page.click("#pg_generate")
+    leaving.page.locator("#txt2img_gallery").get_by_text("steps").first.wait_for(timeout=LONG)
+    leaving.page.close()
+    here = visit()
+    here.write(PROMPT)
+    here.page.click("#pg_generate")
+    here.wait_for("Saved in")
+    assert served.process.poll() is None
