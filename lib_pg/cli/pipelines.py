@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,17 @@ from typing import Any
 from lib_pg.cli.devices import is_out_of_memory
 from lib_pg.cli.errors import UsageError
 
-_CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+CLASSES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 # What single files name their first text encoder's tensors, by model family.
 _FAMILIES = {
     "conditioner.embedders.1.": "SDXL",
     "cond_stage_model.model.": "SD 2.x",
     "cond_stage_model.transformer.": "SD 1.x",
 }
-_MAX_INDEX_BYTES = 1 << 20
+INDEX = "model_index.json"
+INDEX_BYTES_MAX = 1 << 20
+# Before the names of a U-Net's tensors in single files.
+UNET_PREFIX = "model.diffusion_model."
 
 
 def load_pipeline(checkpoint: Path, config: Path | None, device: str, dtype: str) -> Any:
@@ -77,13 +80,13 @@ def _quiet_diffusers() -> Iterator[None]:
 def _from_folder(folder: Path, dtype: Any) -> Any:
     import diffusers
 
-    index = folder / "model_index.json"
-    if not index.is_file() or index.stat().st_size > _MAX_INDEX_BYTES:
-        raise UsageError(f"folder {str(folder)!r} has no model_index.json; give a folder in diffusers format")
+    index = folder / INDEX
+    if not index.is_file() or index.stat().st_size > INDEX_BYTES_MAX:
+        raise UsageError(f"folder {str(folder)!r} has no {INDEX}; give a folder in diffusers format")
     content = json.loads(index.read_text(encoding="utf-8"))
     name = content.get("_class_name") if isinstance(content, dict) else None
-    if name not in _CLASSES:
-        known = " and ".join(_CLASSES)
+    if name not in CLASSES:
+        known = " and ".join(CLASSES)
         raise UsageError(f"folder {str(folder)!r} holds a pipeline of class {name!r}; supported are {known}")
     return getattr(diffusers, name).from_pretrained(
         str(folder), torch_dtype=dtype, use_safetensors=True, local_files_only=True
@@ -93,12 +96,10 @@ def _from_folder(folder: Path, dtype: Any) -> Any:
 def _from_file(file: Path, config: Path | None, dtype: Any) -> Any:
     import diffusers
 
-    if config is not None and not os.path.isfile(config / "model_index.json"):
-        raise UsageError(
-            f"--config {str(config)!r} is no folder in diffusers format: it has no model_index.json"
-        )
+    if config is not None and not os.path.isfile(config / INDEX):
+        raise UsageError(f"--config {str(config)!r} is no folder in diffusers format: it has no {INDEX}")
     family = _family(file)
-    pipeline = getattr(diffusers, _CLASSES[family == "SDXL"])
+    pipeline = getattr(diffusers, CLASSES[family == "SDXL"])
     source = {"config": str(config), "local_files_only": True} if config else {}
     try:
         return pipeline.from_single_file(str(file), torch_dtype=dtype, **source)
@@ -114,13 +115,17 @@ def _from_file(file: Path, config: Path | None, dtype: Any) -> Any:
 
 def _family(file: Path) -> str:
     """Return the model family of a single file, told by its tensors' names."""
-    names = _tensor_names(file)
-    for prefix, family in _FAMILIES.items():
-        if any(name.startswith(prefix) for name in names):
-            return family
+    if family := family_of_names(_tensor_names(file)):
+        return family
     raise UsageError(
         f"{file.name} is no whole SD 1.x, SD 2.x or SDXL checkpoint; a LoRA is given with --lora {file.name}"
     )
+
+
+def family_of_names(names: Collection[str]) -> str:
+    """Return the model family of a single file with such tensors; empty where that is none drawn here."""
+    found = (family for prefix, family in _FAMILIES.items() if any(name.startswith(prefix) for name in names))
+    return next(found, "")
 
 
 def _tensor_names(file: Path) -> list[str]:

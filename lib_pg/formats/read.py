@@ -29,6 +29,7 @@ class NetworkFile:
         metadata: the file's own free text.
         unsupported: layers by kind of tensor that is not read, such as 'embedding'.
         family: what the network seems to be for: 'SD 1.x', 'SD 2.x', 'SDXL', 'SD3', 'Flux' or 'unknown'.
+        ranks: of those layers whose factors have one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class NetworkFile:
     metadata: Mapping[str, str]
     unsupported: Mapping[str, tuple[LayerKey, ...]]
     family: str
+    ranks: Mapping[LayerKey, int]
 
     @property
     def nbytes(self) -> int:
@@ -68,6 +70,7 @@ def read_network(path: str | os.PathLike[str]) -> NetworkFile:
             metadata=container.metadata,
             unsupported=unsupported,
             family=guess_family(_widths(drafts, layers), container.metadata),
+            ranks={layer: each.rank for layer, each in layers.items() if each.rank is not None},
         )
 
 
