@@ -12,6 +12,19 @@ _FULL = (
     "failed to map segment",  # of a library that is imported
 )
 
+AUTO = "auto"
+
+
+def chosen_device(name: str) -> str:
+    """Return a device as it is named, or for `auto` the first that is there of CUDA, MPS and the CPU."""
+    import torch
+
+    if name != AUTO:
+        return name
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
 
 def check_device(name: str) -> None:
     """Compute a sum on a device.

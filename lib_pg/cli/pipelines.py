@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,45 @@ def load_pipeline(checkpoint: Path, config: Path | None, device: str, dtype: str
         ) from error
     pipeline.safety_checker = None
     return pipeline
+
+
+def load_vae(path: Path, pipeline: Any) -> Any:
+    """Load a VAE to take the place of a pipeline's own, with that one's type, device and settings.
+
+    Args:
+        path: a .safetensors file by the original names or those of diffusers, a VAE alone or a whole
+            checkpoint; or a folder in diffusers format.
+
+    Raises:
+        UsageError: not there, no such VAE, or not loadable without a pickle.
+    """
+    own = pipeline.vae
+    try:
+        with _quiet_diffusers():
+            vae = _vae_of_folder(path, own) if os.path.isdir(path) else _vae_of_file(path, own)
+            return vae.to(own.device).eval()
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:400]
+        raise UsageError(f"VAE {str(path)!r} could not be loaded: {reason}") from error
+
+
+def _vae_of_folder(folder: Path, own: Any) -> Any:
+    return type(own).from_pretrained(
+        str(folder), torch_dtype=own.dtype, use_safetensors=True, local_files_only=True
+    )
+
+
+def _vae_of_file(file: Path, own: Any) -> Any:
+    names = _tensor_names(file, "VAE")
+    if not any("decoder." in name for name in names):
+        raise UsageError(f"VAE {file.name} holds no decoder; give a VAE as .safetensors")
+    with tempfile.TemporaryDirectory() as config:  # its shape is the own one's: nothing is fetched for it
+        own.save_config(config)
+        return type(own).from_single_file(
+            str(file), config=config, torch_dtype=own.dtype, local_files_only=True
+        )
 
 
 @contextmanager
@@ -128,15 +168,13 @@ def family_of_names(names: Collection[str]) -> str:
     return next(found, "")
 
 
-def _tensor_names(file: Path) -> list[str]:
+def _tensor_names(file: Path, what: str = "checkpoint") -> list[str]:
     from safetensors import SafetensorError, safe_open
 
     if file.suffix != ".safetensors":
-        raise UsageError(
-            f"checkpoint {file.name} is no .safetensors file; other formats can run code when read"
-        )
+        raise UsageError(f"{what} {file.name} is no .safetensors file; other formats can run code when read")
     try:
         with safe_open(str(file), framework="pt") as content:
             return list(content.keys())
     except SafetensorError as error:
-        raise UsageError(f"checkpoint {file.name} is damaged: {error}") from error
+        raise UsageError(f"{what} {file.name} is damaged: {error}") from error

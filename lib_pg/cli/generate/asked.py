@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lib_pg.cli.errors import UsageError
-from lib_pg.cli.generate.job import Job
+from lib_pg.cli.generate.job import DENOISE_DEFAULT, Job
 from lib_pg.cli.generate.networks import LoraUse, brought_together, hash_key, repeated, tagged
-from lib_pg.cli.generate.options import given_by, job_from
+from lib_pg.cli.generate.options import files_given, given_by, job_from
 from lib_pg.cli.generate.other_programs import parameters_of
 from lib_pg.cli.generate.prompt_syntax import notice
 from lib_pg.cli.generate.reading import Picture, read_picture
@@ -47,7 +47,7 @@ def asked_for(options: argparse.Namespace) -> Asked:
     """
     given = given_by(options)
     found = _parameters(options.from_png)
-    picture = read_picture(found, given) if found else None
+    picture = read_picture(found, given, files_given(options)) if found else None
     job = job_from(given, _fields(found, picture))
     text, uses, said = _tags(job.prompt)
     # A new prompt without networks: those of the picture stay, where their files are given.
@@ -58,6 +58,8 @@ def asked_for(options: argparse.Namespace) -> Asked:
     job = replace(job, prompt=text, loras=loras)
     said += [*repeated(loras), *_other_files(loras, picture), *_not_as_written(job)]
     job = replace(job, scale=max(1.0, job.scale))
+    if options.init_image is not None and job.denoise is None:
+        job = replace(job, denoise=DENOISE_DEFAULT)
     return Asked(job, picture, _position(picture, job), (*(picture.notices if picture else ()), *said))
 
 

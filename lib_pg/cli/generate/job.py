@@ -13,6 +13,7 @@ _GUIDED = Settings(enabled=True)
 
 RANK_MAX = 4096
 BATCH_MAX = 64
+DENOISE_DEFAULT = 0.75
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -27,6 +28,8 @@ class Job:
         batch: pictures in one batch.
         weak_memory: rank to which the differences from a base checkpoint are cut; 0 keeps them exact.
         schedule_type: how the noise falls; empty for the model's own way.
+        denoise: how much of the picture that it starts from is drawn anew, 0 to 1; None where it starts from
+            noise alone.
     """
 
     prompt: str = ""
@@ -43,6 +46,7 @@ class Job:
     loras: tuple[LoraUse, ...] = ()
     weak_memory: int = 0
     schedule_type: str = MODELS_OWN
+    denoise: float | None = None
 
     def __post_init__(self) -> None:
         _check("steps", self.steps, 1, 1000)
@@ -53,6 +57,12 @@ class Job:
         for name, pixels in (("width", self.width), ("height", self.height)):
             if pixels is not None:
                 _check(name, pixels, 16, 8192)
+        if self.denoise is not None:
+            _check("denoise", self.denoise, 0.0, 1.0)
+            if int(self.steps * self.denoise) < 1:
+                raise UsageError(
+                    f"denoise {self.denoise:g} of {self.steps} steps leaves none to make; raise one of them"
+                )
         if self.dtype not in DTYPES:
             raise UsageError(f"precision is {self.dtype!r}; it must be one of {', '.join(DTYPES)}")
         check_sampler(self.sampler, self.schedule_type)

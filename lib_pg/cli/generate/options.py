@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lib_pg.cli.devices import AUTO
 from lib_pg.cli.errors import UsageError
-from lib_pg.cli.generate.job import DTYPES, Job
+from lib_pg.cli.generate.job import DENOISE_DEFAULT, DTYPES, Job
 from lib_pg.cli.generate.networks import STRENGTHS, LoraFile, called
 from lib_pg.cli.paths import BUNDLED_PIPELINE
 from lib_pg.cli.samplers import SAMPLERS, SCHEDULE_TYPES, schedule_type_for, split_sampler
@@ -42,7 +43,10 @@ _JOB_OPTIONS = (
     "batch",
     "dtype",
     "weak_memory",
+    "denoise",
 )
+# Files that pictures name by their hashes: given, what the picture says of them is read.
+_FILES = ("vae", "init_image", "mask")
 _LORA_FORM = "PATH[:STRENGTH][:pg=RATIO][:weak=STRENGTH]"
 _NUMBER = re.compile(r"\s*[-+]?[.\d][-+.\deE]*\s*")
 _NAMED = re.compile(r"\s*([A-Za-z]+)\s*=([^/\\]*)")
@@ -77,6 +81,18 @@ def add_command(commands: Any) -> None:
         help="what the checkpoint, a full fine-tune, started from: diffusers folder or .safetensors file",
     )  # fmt: skip
     files.add_argument(
+        "--vae", type=Path, metavar="PATH",
+        help="another VAE than the checkpoint's: .safetensors file or diffusers folder",
+    )  # fmt: skip
+    files.add_argument(
+        "--init-image", type=Path, metavar="PICTURE",
+        help="start from this PNG, JPEG or WebP instead of noise alone",
+    )  # fmt: skip
+    files.add_argument(
+        "--mask", type=Path, metavar="PICTURE",
+        help="draw the white parts of --init-image anew and keep the black ones to the pixel; grey blends",
+    )  # fmt: skip
+    files.add_argument(
         "--out", type=Path, default=Path("outputs"), metavar="FOLDER", help="where PNGs go (default: outputs)"
     )
     files.add_argument(
@@ -96,11 +112,18 @@ def given_by(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.base_checkpoint is not None:
         given["base_checkpoint"] = called(options.base_checkpoint)
+    if options.init_image is None and "denoise" in given:
+        raise UsageError("--denoise says how much of a picture is drawn anew; give it with --init-image")
     if "sampler" in given:
         given["sampler"], named = split_sampler(given["sampler"])
         if named:
             given.setdefault("schedule_type", named)
     return given
+
+
+def files_given(options: argparse.Namespace) -> frozenset[str]:
+    """Return which of the files that pictures name beside checkpoint and networks are given."""
+    return frozenset(name for name in _FILES if getattr(options, name) is not None)
 
 
 def job_from(given: Mapping[str, Any], base: Mapping[str, Any]) -> Job:
@@ -153,7 +176,14 @@ def _add_job_options(group: Any) -> None:
         "--weak-memory", type=int, metavar="RANK",
         help="cut the differences from --base-checkpoint to this rank, for less memory; 0: exact (default)",
     )  # fmt: skip
-    group.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
+    group.add_argument(
+        "--denoise", type=float, metavar="SHARE",
+        help=f"how much of --init-image is drawn anew, 0 to 1 (default: {DENOISE_DEFAULT})",
+    )  # fmt: skip
+    group.add_argument(
+        "--device", default=AUTO, help=f"cpu, cuda, cuda:1, mps (default: {AUTO}, the first that is there of "
+        "cuda, mps and cpu)",
+    )  # fmt: skip
 
 
 def _add_setting(group: Any, name: str, control: Control) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.job import BATCH_MAX, Job
-from lib_pg.cli.generate.record import PROGRAM
+from lib_pg.cli.generate.record import DENOISE, INIT_HASH, MASK_HASH, PROGRAM
 from lib_pg.cli.png_text import Parameters
 from lib_pg.cli.samplers import SAMPLERS, schedule_type_for, split_sampler
 from lib_pg.infotext import WEAK_MEMORY, from_infotext
@@ -29,6 +29,7 @@ class Picture:
         model, model_hash: the checkpoint; empty where it does not say.
         lora_hashes: hashes of networks by name.
         notices: sentences on what is not as in the picture.
+        file_hashes: what it says of the files that are given, by its keys.
     """
 
     values: Mapping[str, Any]
@@ -37,14 +38,16 @@ class Picture:
     model_hash: str = ""
     lora_hashes: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    file_hashes: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_picture(parameters: Parameters, given: Mapping[str, Any]) -> Picture:
+def read_picture(parameters: Parameters, given: Mapping[str, Any], files: Collection[str] = ()) -> Picture:
     """Return what a picture says of a job.
 
     Args:
         given: fields of the job and settings that options decide; what the picture says of these is not
             read, and may be anything.
+        files: which of `vae`, `init_image` and `mask` are given.
 
     Raises:
         UsageError: a value that is needed is missing or cannot be read.
@@ -62,13 +65,17 @@ def read_picture(parameters: Parameters, given: Mapping[str, Any]) -> Picture:
     values |= _size(pairs, given)
     values |= _sampler(pairs, given, notices)
     values["settings"] = _settings(pairs, given)
+    used = _of_files(pairs, files)
+    if "init_image" in files and "denoise" not in given and DENOISE in pairs:
+        values["denoise"] = _number(pairs, DENOISE)
     if not pairs.get("Version", "").startswith(PROGRAM):
         notices.append("the picture was made by another program: expect a similar one, not the same")
-    if unused := _unused(pairs):
+    if unused := _unused(pairs, used):
         notices.append(f"of the picture's parameters these are not used: {unused}")
     return Picture(
-        values, position, pairs.get("Model", ""), pairs.get("Model hash", ""), _hashes(pairs), tuple(notices)
-    )
+        values, position, pairs.get("Model", ""), pairs.get("Model hash", ""), _hashes(pairs), tuple(notices),
+        {key: pairs[key] for key in used if key in pairs},
+    )  # fmt: skip
 
 
 def _whole(pairs: Mapping[str, str], key: str) -> int:
@@ -112,8 +119,27 @@ _NEUTRAL = {
 }  # fmt: skip
 
 
-def _unused(pairs: Mapping[str, str]) -> str:
-    used = {*_FIELDS, *_TOGETHER, *_OF_GUIDANCE, *_WITHOUT_EFFECT}
+# What a picture says of each file; in each the hash comes first.
+_OF_FILES = {"init_image": (INIT_HASH, DENOISE), "mask": (MASK_HASH,), "vae": ("VAE hash", "VAE")}
+
+
+def _of_files(pairs: Mapping[str, str], files: Collection[str]) -> list[str]:
+    """Return the keys that belong to the files that are given.
+
+    Raises:
+        UsageError: the picture was made from another that is not given.
+    """
+    for name in ("init_image", "mask"):
+        if _OF_FILES[name][0] in pairs and name not in files:
+            raise UsageError(
+                f"the picture was made from another; give --{name.replace('_', '-')} PICTURE, whose hash is "
+                f"{pairs[_OF_FILES[name][0]][:_SHOWN]}"
+            )
+    return [key for name in files for key in _OF_FILES[name]]
+
+
+def _unused(pairs: Mapping[str, str], more: Collection[str]) -> str:
+    used = {*more, *_FIELDS, *_TOGETHER, *_OF_GUIDANCE, *_WITHOUT_EFFECT}
     left = [
         f"{key} {value if len(value) <= _SHOWN else value[:_SHOWN] + '...'}"
         for key, value in pairs.items()

@@ -13,6 +13,8 @@ from lib_pg.infotext import WEAK_MEMORY, to_infotext
 from lib_pg.settings import NO_CHECKPOINT
 
 PROGRAM = "personalization-guidance"
+DENOISE = "Denoising strength"
+INIT_HASH, MASK_HASH = "Init image hash", "Mask hash"
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,9 @@ class Provenance:
     model: str
     model_hash: str
     lora_hashes: Mapping[str, str] = field(default_factory=dict)
+    vae: str = ""
+    vae_hash: str = ""
+    source_hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 def to_text(job: Job, files: Provenance, position: int, guided: bool) -> str:
@@ -43,6 +48,10 @@ def to_text(job: Job, files: Provenance, position: int, guided: bool) -> str:
         "Model hash": files.model_hash,
         "Model": files.model,
     }
+    if files.vae:
+        pairs |= {"VAE hash": files.vae_hash, "VAE": files.vae}
+    if job.denoise is not None:
+        pairs |= {DENOISE: f"{job.denoise!r}", **files.source_hashes}
     if job.batch > 1:
         pairs |= {"Batch size": str(job.batch), "Batch pos": str(position)}
     if files.lora_hashes:

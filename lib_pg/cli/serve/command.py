@@ -10,10 +10,10 @@ import tempfile
 import threading
 from pathlib import Path
 
-from lib_pg.cli.devices import check_device
+from lib_pg.cli.devices import check_device, chosen_device
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.serve.shelf import Shelf
-from lib_pg.cli.serve.studio import Studio
+from lib_pg.cli.serve.turns import Turns
 
 _STYLE = Path(__file__).resolve().parents[3] / "style.css"
 _UPLOAD_MAX = "64mb"
@@ -21,7 +21,7 @@ _UPLOAD_MAX = "64mb"
 
 def run(options: argparse.Namespace) -> int:
     """Carry out the subcommand and return its exit code: it ends with Ctrl-C."""
-    check_device(options.device)
+    check_device(chosen_device(options.device))
     shelf = Shelf(options.checkpoints, options.networks)
     if not shelf.checkpoints:
         raise UsageError(f"--checkpoints {str(options.checkpoints)!r} holds no checkpoint")
@@ -46,8 +46,7 @@ def _serve(shelf: Shelf, options: argparse.Namespace) -> None:
         raise UsageError(
             f"serve needs the package {error.name}: pip install -r requirements-serve.txt"
         ) from error
-    studio = Studio(options.out, options.config, options.device)
-    blocks = build(shelf, studio, options.presets, options.dtype, options.waiting)
+    blocks = build(shelf, Turns(options.out), options)
     try:
         blocks.launch(
             server_name=options.listen,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,7 +16,7 @@ from lib_pg.cli.generate.job import BATCH_MAX, Job
 from lib_pg.cli.picture_files import read_parameters
 from lib_pg.cli.samplers import MODELS_OWN, SAMPLERS, SCHEDULE_TYPES
 from lib_pg.cli.serve.shelf import Shelf
-from lib_pg.cli.serve.studio import Cancelled, Studio
+from lib_pg.cli.serve.turns import Cancelled, Turns
 from lib_pg.cli.serve.wanted import COUNT_MAX, FIELDS, MODELS_SIZE, RANDOM_SEED, values_of_picture, wanted
 from lib_pg.page import accordion
 from lib_pg.page.components import Components, quiet
@@ -30,12 +30,11 @@ _PICTURES = [".png", ".jpg", ".jpeg", ".webp"]
 _ALL = (*FIELDS, *CONTROLS)
 
 
-def build(shelf: Shelf, studio: Studio, presets: Path, dtype: str, waiting: int) -> gr.Blocks:
+def build(shelf: Shelf, turns: Turns, server: argparse.Namespace) -> gr.Blocks:
     """Return the page, its queue bounded.
 
     Args:
-        dtype: what checkpoints are loaded in.
-        waiting: how many visitors may wait for their pictures.
+        server: the options of `serve`.
     """
     lists = Lists(
         networks=lambda: list(shelf.networks),
@@ -49,7 +48,7 @@ def build(shelf: Shelf, studio: Studio, presets: Path, dtype: str, waiting: int)
         with gr.Row():
             with gr.Column(scale=3):
                 _fields(fields, shelf)
-                parts = accordion.build(_TAB, presets, {"enabled": True}, hires=False, lists=lists)
+                parts = accordion.build(_TAB, server.presets, {"enabled": True}, hires=False, lists=lists)
             with gr.Column(scale=2):
                 draw = gr.Button("Generate", variant="primary", elem_id="pg_generate")
                 cancel = gr.Button("Cancel", elem_id="pg_cancel")
@@ -78,12 +77,12 @@ def build(shelf: Shelf, studio: Studio, presets: Path, dtype: str, waiting: int)
             live.after_component(component, component.elem_id)
         live.built(parts)
         _connect(
-            _Page(shelf, studio, dtype),
+            _Page(shelf, turns, server),
             fields,
             parts,
             _Outputs(draw, cancel, gallery, said, parameters, dropped),
         )
-    return blocks.queue(max_size=waiting, default_concurrency_limit=1)
+    return blocks.queue(max_size=server.waiting, default_concurrency_limit=1)
 
 
 @dataclass(frozen=True)
@@ -158,21 +157,21 @@ class _Page:
     """What the page's events do."""
 
     shelf: Shelf
-    studio: Studio
-    dtype: str
+    turns: Turns
+    server: argparse.Namespace
 
     def draw(self, visitor: str, *values: Any, progress: gr.Progress = gr.Progress()) -> Iterator[list[Any]]:  # noqa: B008
         """Yield the gallery and what is said, anew with each picture."""
         said: list[str] = []
         files: list[str] = []
         try:
-            job = wanted(values, self.shelf, self.dtype)
-            said += job.notices
+            job = wanted(values, self.shelf, self.server)
+            said += job.asked.notices
 
             def steps_done(done: int, total: int) -> None:
                 progress((done, total), desc="sampling", unit="steps")
 
-            for path in self.studio.draw(job, visitor, steps_done, said.append):
+            for path in self.turns.draw(job, visitor, steps_done, said.append):
                 files.append(str(path))
                 yield [files, as_html(list(dict.fromkeys(said)))]
             said.append(f"Saved in {path.parent}")
@@ -184,7 +183,7 @@ class _Page:
 
     def cancel(self, visitor: str) -> str:
         """End the visitor's drawing, whether it runs or waits."""
-        running = self.studio.cancel(visitor)
+        running = self.turns.cancel(visitor)
         return as_html(["Cancelled after this step." if running else "Cancelled."])
 
     def read(self, path: str | None) -> list[Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate import options as generate
-from lib_pg.cli.generate.asked import asked_for
-from lib_pg.cli.generate.drawing import Files
-from lib_pg.cli.generate.job import Job
+from lib_pg.cli.generate.asked import Asked, asked_for
 from lib_pg.cli.generate.networks import LoraFile, called
 from lib_pg.cli.generate.other_programs import parameters_of
 from lib_pg.cli.generate.reading import read_picture
@@ -29,28 +28,27 @@ FIELDS = (
 RANDOM_SEED = -1
 MODELS_SIZE = 0
 COUNT_MAX = 100
-_NOT_OF_A_JOB = ("checkpoint", "count")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A job, its files, and how many batches of it.
+    """A request, and the options that `generate` would have been called with for it."""
 
-    Attributes:
-        notices: sentences on what is not as it may be expected.
-    """
+    asked: Asked
+    options: argparse.Namespace
 
-    job: Job
-    files: Files
-    count: int
-    notices: tuple[str, ...]
+    @property
+    def steps(self) -> int:
+        """Sampling steps of all batches."""
+        return self.asked.job.steps * int(self.options.count)
 
 
-def wanted(values: Sequence[Any], shelf: Shelf, dtype: str) -> Wanted:
+def wanted(values: Sequence[Any], shelf: Shelf, server: argparse.Namespace) -> Wanted:
     """Return what the page's values ask for.
 
     Args:
         values: one for each of `FIELDS`, then one for each control of the settings.
+        server: the options of `serve`, for the device and precision of all pictures.
 
     Raises:
         UsageError: a value is out of range, or there is no such file.
@@ -60,23 +58,15 @@ def wanted(values: Sequence[Any], shelf: Shelf, dtype: str) -> Wanted:
         settings = Settings.from_list(list(values[len(FIELDS) :]))
     except SettingsError as error:
         raise UsageError(str(error)) from error
-    checkpoint = shelf.checkpoints.get(fields["checkpoint"])
-    if checkpoint is None:
-        raise UsageError(f"checkpoint {fields['checkpoint']!r} is not in the list; choose one of it")
-    count = _whole("count", fields["count"])
-    if not 1 <= count <= COUNT_MAX:
-        raise UsageError(f"count is {count}; it must lie between 1 and {COUNT_MAX}")
-    options = _options(fields, settings, dtype)
-    base = None
+    options = _options(fields, settings)
+    options.config, options.device, options.dtype = server.config, server.device, server.dtype
+    options.checkpoint = _listed(shelf, "checkpoint", fields["checkpoint"])
     if settings.base_checkpoint != NO_CHECKPOINT:
-        base = options.base_checkpoint = shelf.checkpoints.get(settings.base_checkpoint)
-        if base is None:
-            raise UsageError(
-                f"base checkpoint {settings.base_checkpoint!r} is not in the list; choose one of it"
-            )
+        options.base_checkpoint = _listed(shelf, "base checkpoint", settings.base_checkpoint)
+    if not 1 <= options.count <= COUNT_MAX:
+        raise UsageError(f"count is {options.count}; it must lie between 1 and {COUNT_MAX}")
     options.lora = _files(fields["prompt"], shelf)
-    asked = asked_for(options)
-    return Wanted(asked.job, Files(checkpoint, base), count, asked.notices)
+    return Wanted(asked_for(options), options)
 
 
 def values_of_picture(path: str, shelf: Shelf) -> tuple[dict[str, Any], list[str]]:
@@ -89,7 +79,7 @@ def values_of_picture(path: str, shelf: Shelf) -> tuple[dict[str, Any], list[str
         found = parameters_of(read_parameters(path))
     except PngTextError as error:
         raise UsageError(str(error)) from error
-    picture = read_picture(found, {})
+    picture = read_picture(found, {}, frozenset())
     values = {"prompt": found.prompt, "negative": found.negative, **picture.values}
     settings = values.pop("settings")
     notices = list(picture.notices)
@@ -101,21 +91,28 @@ def values_of_picture(path: str, shelf: Shelf) -> tuple[dict[str, Any], list[str
     return {**values, **settings.to_dict()}, notices
 
 
-def _options(fields: Mapping[str, Any], settings: Settings, dtype: str) -> argparse.Namespace:
-    """Return the options that `generate` would have been called with."""
+def _options(fields: Mapping[str, Any], settings: Settings) -> argparse.Namespace:
+    """Return the options of `generate` with a page's values."""
     parser = argparse.ArgumentParser()
     generate.add_command(parser.add_subparsers())
     options = parser.parse_args(["generate"])
-    given = {name: fields[name] for name in FIELDS if name not in _NOT_OF_A_JOB}
-    for name in ("steps", "width", "height", "batch", "seed"):
+    given = {name: value for name, value in fields.items() if name != "checkpoint"}
+    for name in ("steps", "width", "height", "batch", "count", "seed"):
         given[name] = _whole(name, given[name])
     for name, own in (("seed", RANDOM_SEED), ("width", MODELS_SIZE), ("height", MODELS_SIZE)):
         if given[name] == own:
             given[name] = None
     chosen = settings.to_dict() if settings.enabled else {"mode": "CFG"}
-    chosen = {name: value for name, value in chosen.items() if hasattr(options, name)}
-    vars(options).update(given | chosen | {"dtype": dtype, "base_checkpoint": None})
+    given |= {name: value for name, value in chosen.items() if hasattr(options, name)}
+    vars(options).update(given | {"base_checkpoint": None})
     return options
+
+
+def _listed(shelf: Shelf, what: str, name: str) -> Path:
+    path = shelf.checkpoints.get(name)
+    if path is None:
+        raise UsageError(f"{what} {name!r} is not in the list; choose one of it")
+    return path
 
 
 def _files(prompt: str, shelf: Shelf) -> list[LoraFile]:

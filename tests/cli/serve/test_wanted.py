@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +22,38 @@ PAGE: dict[str, Any] = {
 }  # fmt: skip
 
 
+SERVER = argparse.Namespace(config=None, device="cpu", dtype="float32")
+
+
 def values(**changes: Any) -> list[Any]:
     given = {**PAGE, **DEFAULTS, "enabled": True, **changes}
     return [given[name] for name in (*FIELDS, *CONTROLS)]
 
 
 def test_values_are_a_job() -> None:
-    found = wanted(values(weak_ratio=0.25, schedule="Linear"), Shelf(None, None), "float32")
-    job = found.job
+    found = wanted(values(weak_ratio=0.25, schedule="Linear"), Shelf(None, None), SERVER)
+    job = found.asked.job
     assert (job.prompt, job.negative, job.steps, job.scale) == ("a sks star", "ugly", 4, 5.0)
-    assert (job.seed, job.batch, found.count, job.width, job.height) == (11, 2, 3, None, None)
+    assert (job.seed, job.batch, found.options.count, job.width, job.height) == (11, 2, 3, None, None)
     assert [(use.name, use.strength, use.path) for use in job.loras] == [("sks_star", 0.8, BUNDLED_LORA)]
     assert (job.settings.enabled, job.settings.mode, job.settings.weak_ratio) == (True, "PG", 0.25)
     assert job.settings.schedule == "Linear"
-    assert found.files.checkpoint == BUNDLED_PIPELINE and found.files.base is None
+    assert found.options.checkpoint == BUNDLED_PIPELINE and found.options.base_checkpoint is None
 
 
 def test_without_the_tick_it_is_plain_cfg() -> None:
-    assert wanted(values(enabled=False), Shelf(None, None), "float32").job.settings.mode == "CFG"
+    assert wanted(values(enabled=False), Shelf(None, None), SERVER).asked.job.settings.mode == "CFG"
 
 
 def test_a_seed_of_minus_one_is_another_each_time() -> None:
-    seeds = {wanted(values(seed=-1), Shelf(None, None), "float32").job.seed for _ in range(4)}
+    seeds = {wanted(values(seed=-1), Shelf(None, None), SERVER).asked.job.seed for _ in range(4)}
     assert len(seeds) == 4
 
 
 def test_a_network_that_is_named_twice_is_used_twice() -> None:
     prompt = "a star <lora:sks_star:0.5><lora:sks_star:0.25>"
-    found = wanted(values(prompt=prompt), Shelf(None, None), "float32")
-    assert [use.strength for use in found.job.loras] == [0.5, 0.25]
+    found = wanted(values(prompt=prompt), Shelf(None, None), SERVER)
+    assert [use.strength for use in found.asked.job.loras] == [0.5, 0.25]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +78,7 @@ def test_a_network_that_is_named_twice_is_used_twice() -> None:
 )
 def test_what_a_page_does_not_offer_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as caught:
-        wanted(values(**changes), Shelf(None, None), "float32")
+        wanted(values(**changes), Shelf(None, None), SERVER)
     assert said.casefold() in str(caught.value).casefold()
 
 

@@ -11,28 +11,28 @@ from PIL import Image, ImageChops
 from lib_pg.cli.main import main
 from lib_pg.cli.paths import BUNDLED_LORA
 from lib_pg.cli.serve.shelf import Shelf
-from lib_pg.cli.serve.studio import Cancelled, Studio
+from lib_pg.cli.serve.turns import Cancelled, Turns
 from lib_pg.cli.serve.wanted import Wanted, wanted
-from tests.cli.serve.test_wanted import values
+from tests.cli.serve.test_wanted import SERVER, values
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("studio")
+    return tmp_path_factory.mktemp("turns")
 
 
 @pytest.fixture(scope="module")
-def studio(folder: Path) -> Iterator[Studio]:
-    yield Studio(folder / "out", None, "cpu")
+def turns(folder: Path) -> Iterator[Turns]:
+    yield Turns(folder / "out")
 
 
 def asked(**changes: object) -> Wanted:
     fields = {"steps": 2, "batch": 1, "count": 1, "seed": 3, "sampler": "DPM++ 2M", **changes}
-    return wanted(values(**fields), Shelf(None, None), "float32")
+    return wanted(values(**fields), Shelf(None, None), SERVER)
 
 
-def drawn(studio: Studio, job: Wanted) -> list[Path]:
-    return list(studio.draw(job, "me", lambda done, total: None, lambda said: None))
+def drawn(turns: Turns, job: Wanted) -> list[Path]:
+    return list(turns.draw(job, "me", lambda done, total: None, lambda said: None))
 
 
 def same(one: Path, other: Path) -> bool:
@@ -40,11 +40,11 @@ def same(one: Path, other: Path) -> bool:
 
 
 def test_pictures_are_those_of_generate(
-    studio: Studio, folder: Path, capsys: pytest.CaptureFixture[str]
+    turns: Turns, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also after another sampler and another network strength have used the same model."""
-    drawn(studio, asked(sampler="Euler", schedule_type="Karras", prompt="x <lora:sks_star:-1>"))
-    ours = drawn(studio, asked(batch=2, count=2, weak_ratio=0.25))
+    drawn(turns, asked(sampler="Euler", schedule_type="Karras", prompt="x <lora:sks_star:-1>"))
+    ours = drawn(turns, asked(batch=2, count=2, weak_ratio=0.25))
     out = ["--out", str(folder / "generate"), "--lora", f"{BUNDLED_LORA}:0.8", "--weak-ratio", "0.25"]
     picture = ["--prompt", "a sks star", "--negative", "ugly", "--scale", "5", "--steps", "2", "--seed", "3"]
     assert main(["generate", *out, *picture, "--batch", "2", "--count", "2"]) == 0
@@ -54,42 +54,40 @@ def test_pictures_are_those_of_generate(
     assert not same(ours[0], ours[1])
 
 
-def test_progress_counts_all_batches(studio: Studio) -> None:
+def test_progress_counts_all_batches(turns: Turns) -> None:
     told: list[tuple[int, int]] = []
-    list(studio.draw(asked(count=2), "me", lambda done, total: told.append((done, total)), lambda said: None))
+    list(turns.draw(asked(count=2), "me", lambda done, total: told.append((done, total)), lambda said: None))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_cancelling_ends_a_visitor_s_own_drawing_and_leaves_the_model_as_it_was(studio: Studio) -> None:
-    (before,) = drawn(studio, asked())
+def test_cancelling_ends_a_visitor_s_own_drawing_and_leaves_the_model_as_it_was(turns: Turns) -> None:
+    (before,) = drawn(turns, asked())
     job = asked(steps=8)
 
     def progress(done: int, total: int) -> None:
-        assert not studio.cancel("another")
+        assert not turns.cancel("another")
         if done == 3:
-            assert studio.cancel("me")
+            assert turns.cancel("me")
 
     reached: list[int] = []
     with pytest.raises(Cancelled):
         list(
-            studio.draw(
-                job, "me", lambda *step: (reached.append(step[0]), progress(*step)), lambda said: None
-            )
+            turns.draw(job, "me", lambda *step: (reached.append(step[0]), progress(*step)), lambda said: None)
         )
     assert reached == [1, 2, 3]
-    assert not studio.cancel("me")
-    (after,) = drawn(studio, asked())
+    assert not turns.cancel("me")
+    (after,) = drawn(turns, asked())
     assert same(before, after)
 
 
-def test_a_visitor_who_leaves_makes_room(studio: Studio) -> None:
-    first = studio.draw(asked(count=3), "me", lambda done, total: None, lambda said: None)
+def test_a_visitor_who_leaves_makes_room(turns: Turns) -> None:
+    first = turns.draw(asked(count=3), "me", lambda done, total: None, lambda said: None)
     next(first)
     first.close()
-    assert len(drawn(studio, asked())) == 1
+    assert len(drawn(turns, asked())) == 1
 
 
-def test_what_will_happen_is_said(studio: Studio) -> None:
+def test_what_will_happen_is_said(turns: Turns) -> None:
     said: list[str] = []
-    list(studio.draw(asked(weak_ratio=0.5), "me", lambda done, total: None, said.append))
+    list(turns.draw(asked(weak_ratio=0.5), "me", lambda done, total: None, said.append))
     assert said == ["PG: sks_star 0.8 -> 0.4 in the weak branch"]
