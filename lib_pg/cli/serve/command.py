@@ -15,6 +15,7 @@ from lib_pg.cli.errors import UsageError
 from lib_pg.cli.serve.shelf import Shelf
 from lib_pg.cli.serve.turns import Turns
 
+# Where WebUIs look for it; an installed package has none, and gradio's own spacing.
 _STYLE = Path(__file__).resolve().parents[3] / "style.css"
 _UPLOAD_MAX = "64mb"
 
@@ -58,7 +59,7 @@ def _serve(shelf: Shelf, options: argparse.Namespace) -> None:
             allowed_paths=[str(options.out.resolve())],
             max_file_size=_UPLOAD_MAX,
             theme=gr.themes.Default(font="system-ui", font_mono="monospace"),  # none is fetched
-            css=_STYLE.read_text("utf-8"),
+            css=_STYLE.read_text("utf-8") if _STYLE.is_file() else None,
             ssr_mode=False,
         )
     except OSError as error:
