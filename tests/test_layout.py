@@ -43,6 +43,7 @@ ROOMS = {
     "cli": {"hosts.diffusers", *CORE},
     "cli.demo": {"cli", "hosts.diffusers", *CORE},
     "cli.generate": {"cli", "hosts.diffusers", *CORE},
+    "cli.grid": {"cli", "cli.generate", *CORE},
     "cli.inspect": {"cli", *CORE},
     "cli.evaluate": {"cli", "hosts.diffusers", *CORE},
     "cli.serve": {"cli", "cli.generate", "page", "hosts.webui", "hosts.diffusers", "formats", *CORE},

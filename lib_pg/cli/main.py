@@ -20,6 +20,7 @@ from lib_pg.cli.devices import is_out_of_memory
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.evaluate import options as evaluate
 from lib_pg.cli.generate import options as generate
+from lib_pg.cli.grid import options as grid
 from lib_pg.cli.inspect import options as inspect
 from lib_pg.cli.serve import options as serve
 from lib_pg.cli.signals import INTERRUPTED, Terminated, ended_tidily, quit_by_ctrl_c
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     demo.add_command(commands)
     generate.add_command(commands)
+    grid.add_command(commands)
     inspect.add_command(commands)
     evaluate.add_command(commands)
     serve.add_command(commands)

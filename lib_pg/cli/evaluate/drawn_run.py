@@ -27,11 +27,11 @@ from lib_pg.cli.evaluate.methods import described
 from lib_pg.cli.evaluate.pictures import SAMPLER, Model, Pictures, made, ready
 from lib_pg.cli.evaluate.records import Head, finished, head_of, merged, part_file, save
 from lib_pg.cli.evaluate.report.write import PREFIX, write_report
-from lib_pg.cli.evaluate.shares import Share, own_share
 from lib_pg.cli.hashes import WITHOUT_HEADER, fingerprint
 from lib_pg.cli.output import output_folder
 from lib_pg.cli.paths import BUNDLED_PIPELINE
 from lib_pg.cli.pipelines import load_pipeline
+from lib_pg.cli.shares import Share, own_share
 from lib_pg.formats import NetworkError
 from lib_pg.hosts.diffusers import load_base_checkpoint, load_network
 from training.common import draw_all

@@ -62,6 +62,11 @@ def add_command(commands: Any) -> None:
         epilog="example: python -m lib_pg generate --checkpoint sd15.safetensors --lora dog.safetensors:0.9 "
         '--prompt "a sks dog on a beach" --weak-ratio 0.6 --scale 7.5',
     )
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add all options of the command to a parser."""
     files = parser.add_argument_group("files")
     files.add_argument(
         "--checkpoint", type=Path, default=BUNDLED_PIPELINE, metavar="PATH",

@@ -19,10 +19,10 @@ from lib_pg.cli.evaluate.fine_tunes import Course
 from lib_pg.cli.evaluate.methods import METHODS
 from lib_pg.cli.evaluate.pictures import Model, made, ready
 from lib_pg.cli.evaluate.records import load
-from lib_pg.cli.evaluate.shares import Share
 from lib_pg.cli.main import main
 from lib_pg.cli.paths import BUNDLED_PIPELINE
 from lib_pg.cli.pipelines import load_pipeline
+from lib_pg.cli.shares import Share
 from lib_pg.hosts.diffusers import load_base_checkpoint, load_network
 from training.world import SUBJECTS
 

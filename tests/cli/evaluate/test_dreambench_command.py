@@ -18,8 +18,8 @@ from lib_pg.cli.evaluate.dreambench.prompts import OWN
 from lib_pg.cli.evaluate.dreambench.scores import Scorer
 from lib_pg.cli.evaluate.dreambench.subjects import read_subjects
 from lib_pg.cli.evaluate.records import load
-from lib_pg.cli.evaluate.shares import Share
 from lib_pg.cli.main import main
+from lib_pg.cli.shares import Share
 from tests.checkpoints import moved
 from tests.cli.evaluate.dreambench_models import arguments, save_all
 from tests.pipelines import sd_pipeline

@@ -45,9 +45,9 @@ from lib_pg.cli.evaluate.records import (
 from lib_pg.cli.evaluate.report.pictures import best_scales, write_grid
 from lib_pg.cli.evaluate.report.study import Study, study_of
 from lib_pg.cli.evaluate.report.write import PREFIX, write_report
-from lib_pg.cli.evaluate.shares import Share, own_share
 from lib_pg.cli.output import output_folder
 from lib_pg.cli.picture_files import FORMATS
+from lib_pg.cli.shares import Share, own_share
 
 _PIXELS_MAX = 80_000_000
 _BYTES_MAX = 64 << 20

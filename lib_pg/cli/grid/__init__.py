@@ -1,0 +1,1 @@
+"""`python -m lib_pg grid`."""

@@ -1,0 +1,132 @@
+"""The axes of a grid: an option of `generate` and its values, written as in the WebUIs."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, NoReturn
+
+from lib_pg.cli.errors import UsageError
+from lib_pg.cli.generate.options import add_options
+
+VALUES_MAX = 100
+CELLS_MAX = 1000
+_NUMBER = r"([+-]?\d{1,19}(?:\.\d{0,9})?)"
+_RANGE = re.compile(rf"\s*{_NUMBER}\s*-\s*{_NUMBER}\s*(?:\(\s*{_NUMBER}\s*\)|\[\s*(\d{{1,9}})\s*\])?\s*")
+# What is no setting of one picture.
+_NO_AXES = ("out", "count", "device", "help")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis.
+
+    Attributes:
+        option: its name on the command line, without dashes before it.
+        texts: the values as they would be written there.
+        fields: for each value, the one option's field that it decides, and what it is read as.
+    """
+
+    option: str
+    texts: tuple[str, ...]
+    fields: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the grid; `options` are those that `generate` would have for it."""
+
+    place: tuple[int, int, int]
+    options: argparse.Namespace
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def axis_of(given: Sequence[str]) -> Axis:
+    """Return the axis of an option's name and its values.
+
+    Raises:
+        UsageError: there is no such option, or a value is none of its values.
+    """
+    parser = _Parser(prog="generate", add_help=False, allow_abbrev=False)
+    add_options(parser)
+    name, values = given[0].strip().lstrip("-").replace("_", "-"), given[1]
+    actions = {spelling[2:]: action for action in parser._actions for spelling in action.option_strings}
+    known = [each for each in actions if each not in _NO_AXES]
+    if name not in known:
+        raise UsageError(f"{name[:60]!r} is no axis; choose one of {', '.join(known)}")
+    action = actions[name]
+    texts = _texts(name, values, action.type)
+    fields = [(action.dest, getattr(parser.parse_args([f"--{name}={text}"]), action.dest)) for text in texts]
+    return Axis(name, tuple(texts), tuple(fields))
+
+
+def cells_of(options: argparse.Namespace, axes: Sequence[Axis | None]) -> list[Cell]:
+    """Return all cells, those of one model one after the other.
+
+    Args:
+        options: of the command.
+        axes: x, y and z; None for one that is not used.
+
+    Raises:
+        UsageError: two axes are one option, or there are too many cells.
+    """
+    used = [axis for axis in axes if axis]
+    if len({axis.option for axis in used}) < len(used):
+        raise UsageError("two axes are the same option; choose another for one of them")
+    total = math.prod(len(axis.texts) for axis in used)
+    if total > CELLS_MAX:
+        raise UsageError(f"the grid has {total} cells, at most {CELLS_MAX} are made; give fewer values")
+    choices = [axis.fields if axis else ((),) for axis in axes]
+    cells = []
+    for x, y, z in product(*(range(len(each)) for each in choices)):
+        fields = [each[index] for each, index in zip(choices, (x, y, z), strict=True)]
+        changed = {**vars(options), **dict(field for field in fields if field)}
+        cells.append(Cell((x, y, z), argparse.Namespace(**changed)))
+    return sorted(cells, key=_model_of)
+
+
+def _model_of(cell: Cell) -> str:
+    options = cell.options
+    return repr([options.checkpoint, options.config, options.vae, options.dtype])
+
+
+def _texts(name: str, values: str, kind: object) -> list[str]:
+    if "\n" in values or "\r" in values:
+        raise UsageError(f"the values of {name} have a line break; write them on one line")
+    texts: list[str] = []
+    for text in next(csv.reader([values], skipinitialspace=True), []):
+        found = _RANGE.fullmatch(text) if kind in (int, float) else None
+        texts += _spread(name, found, kind is int) if found else [text.strip()]
+        if len(texts) > VALUES_MAX:
+            raise UsageError(f"{name} has over {VALUES_MAX} values; give fewer")
+    if not texts:
+        raise UsageError(f"{name} has no values; give a list such as 1, 2, 3")
+    if len(set(texts)) < len(texts):
+        raise UsageError(f"{name} has a value twice: {values[:60]!r}; give each once")
+    return texts
+
+
+def _spread(name: str, found: re.Match[str], whole: bool) -> list[str]:
+    """Return the numbers of a range: both ends, by steps of 1 or another, or so many."""
+    start, end = float(found[1]), float(found[2])
+    if found[4] is not None:
+        count = int(found[4])
+        if not 1 <= count <= VALUES_MAX:
+            raise UsageError(f"{name} has a range of {count} values; give 1 to {VALUES_MAX}")
+        step = (end - start) / max(1, count - 1)
+    else:
+        step = float(found[3]) if found[3] is not None else math.copysign(1.0, end - start)
+        if not step or (end - start) * step < 0:
+            raise UsageError(f"{name} has the range {found[0].strip()!r}, which never reaches its end")
+        count = min(math.floor((end - start) / step + 1e-9) + 1, VALUES_MAX + 1)
+    numbers = [start + index * step for index in range(count)]
+    return [str(int(number)) if whole else f"{round(number, 9) + 0.0:.10g}" for number in numbers]
