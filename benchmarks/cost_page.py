@@ -18,6 +18,7 @@ from benchmarks.denoisers import FAMILIES
 from benchmarks.networks import KINDS
 from benchmarks.plan import FINE_TUNE
 from benchmarks.results_file import Machine, Row, read
+from lib_pg.cli.output import replace_file
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -87,7 +88,7 @@ def main() -> int:
             print(f"{error}: plots need matplotlib; install it, or use --no-plots", file=sys.stderr)
             return 2
         plot(machines, options.page.parent)
-    options.page.write_text(page(machines), encoding="utf-8")
+    replace_file(options.page, page(machines).encode())
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from benchmarks.arms import ARMS, CFG
 from benchmarks.cost_page import GROWTH, STEP_TARGETS, STEPS
 from benchmarks.results_file import Machine, Row
+from lib_pg.cli.output import replace_file
 
 _SIZE = (7.4, 3.2)  # inches
 
@@ -32,8 +34,10 @@ def plot(machines: Sequence[Machine], folder: Path) -> None:
 def _save(path: Path, draw: object) -> None:
     figure, axes = pyplot.subplots(figsize=_SIZE, layout="constrained")
     draw(axes)  # type: ignore[operator]
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
     pyplot.close(figure)
+    replace_file(path, stream.getvalue())
 
 
 def _arms(axes: Axes, machines: Sequence[Machine]) -> None:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lib_pg.cli.output import replace_file
 from lib_pg.deltas import ActiveNetwork, LowRank
 from lib_pg.weak_branch import WeakBranch
 from lib_pg.weak_branch.choice import Choice
@@ -60,7 +61,8 @@ def main() -> None:
             print(f"  {arm:22}{each['us']:6.1f}{each['ratio']:7.2f}  {', '.join(each['operations'])}")
     if options.json:
         machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
-        options.json.write_text(json.dumps({"machine": machine, "layers": found}, indent=1) + "\n", "utf-8")
+        text = json.dumps({"machine": machine, "layers": found}, indent=1) + "\n"
+        replace_file(options.json, text.encode())
 
 
 @torch.inference_mode()

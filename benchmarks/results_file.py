@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from benchmarks.arms import CFG, PG, TWO_PASSES
 from benchmarks.measure import Measured
 from benchmarks.plan import Setting
+from lib_pg.cli.output import replace_file
 
 
 class Results:
@@ -56,9 +56,7 @@ class Results:
     def _write(self) -> None:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            part = self._path.with_suffix(".part")
-            part.write_text(_dumped(self._found), encoding="utf-8")
-            os.replace(part, self._path)
+            replace_file(self._path, _dumped(self._found).encode())
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from lib_pg.cli.output import replace_file
 from lib_pg.deltas import ActiveNetwork
 from lib_pg.deltas.merge import add_networks
 from lib_pg.formats import match, read_network
@@ -216,7 +217,7 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     if args.json:
         known = json.loads(args.json.read_text(encoding="utf-8")) if args.json.exists() else {}
-        args.json.write_text(json.dumps({**known, args.what: result}, indent=2) + "\n", encoding="utf-8")
+        replace_file(args.json, (json.dumps({**known, args.what: result}, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

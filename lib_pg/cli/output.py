@@ -47,28 +47,47 @@ def output_folder(folder: Path, option: str) -> Iterator[None]:
 def save_new(data: bytes, folder: Path, seed: int) -> Path:
     """Save a PNG under the next free number, `00007-SEED.png`, and return its path.
 
-    The name is claimed by making the file: programs that write to one folder at once never share one.
+    The name is claimed by making the file that is written to, `00007-SEED.png.part`: programs that write to
+    one folder at once never share one, and a picture has its name once it is whole.
 
     Raises:
         UsageError: it cannot be written.
     """
     taken = [int(found[1]) for name in os.listdir(folder) if (found := _NUMBERED.match(name))]
     number = max(taken, default=-1) + 1
-    while True:
-        path = folder / f"{number:05d}-{seed}.png"
+    while not _saved(path := folder / f"{number:05d}-{seed}.png", data):
+        number += 1
+    return path
+
+
+def _saved(path: Path, data: bytes) -> bool:
+    """Write a new file; say no where another has its name, or claims it."""
+    part = path.with_name(f"{path.name}.part")
+    try:
         try:
-            path.open("xb").close()
+            part.open("xb").close()
         except FileExistsError:
-            number += 1
-            continue
-        except OSError as error:
-            raise _unwritten(path, error) from error
+            return False
         try:
-            replace_file(path, data)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        return path
+            part.write_bytes(data)
+            return _is_named(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritten(path, error) from error
+
+
+def _is_named(part: Path, path: Path) -> bool:
+    """Give a whole file its name unless that is taken, also since it was claimed."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a disk without hard links; those who claim names first never meet here
+        if os.path.lexists(path):
+            return False
+        os.replace(part, path)
+    return True
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -85,11 +104,14 @@ def replace_file(path: Path, data: bytes) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritten(path, error) from error
+        raise unwritten(path, error) from error
 
 
-def _unwritten(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"{str(path)!r} cannot be written: {_reason(error)}; make room or choose another --out")
+def unwritten(path: Path, error: OSError, option: str = "--out") -> UsageError:
+    """Return what the user is told where a file cannot be written."""
+    return UsageError(
+        f"{str(path)!r} cannot be written: {_reason(error)}; make room or choose another {option}"
+    )
 
 
 def _reason(error: OSError) -> str:

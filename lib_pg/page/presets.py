@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+import threading
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +32,10 @@ MAX_PRESETS = 200
 MAX_BYTES = 1_000_000
 
 _FILE = "presets.json"
+_DIGITS = 20
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+# A file is read, changed and written by one tab at a time: each has a store of its own.
+_CHANGING = threading.Lock()
 # Whether it is on belongs to the moment, not to the preset.
 _NOT_KEPT = ("enabled",)
 
@@ -81,11 +85,12 @@ class PresetStore:
             PresetError: the name is not usable or belongs to a built-in preset, or the file is not writable.
         """
         name = _checked_name(name)
-        kept = self._read()
-        kept[name] = _kept_values(settings.to_dict())
-        if len(kept) > MAX_PRESETS:
-            raise PresetError(f"There are {MAX_PRESETS} presets already; delete one first.")
-        self._write(kept)
+        with _CHANGING:
+            kept = self._read()
+            kept[name] = _kept_values(settings.to_dict())
+            if len(kept) > MAX_PRESETS:
+                raise PresetError(f"There are {MAX_PRESETS} presets already; delete one first.")
+            self._write(kept)
         return name
 
     def delete(self, name: str) -> None:
@@ -96,11 +101,12 @@ class PresetStore:
         """
         if name in BUILT_IN:
             raise PresetError(f"{name!r} is built in and stays; choose one of your own.")
-        kept = self._read()
-        if name not in kept:
-            raise PresetError(f"There is no preset {_shown(name)} of your own; choose one from the list.")
-        del kept[name]
-        self._write(kept)
+        with _CHANGING:
+            kept = self._read()
+            if name not in kept:
+                raise PresetError(f"There is no preset {_shown(name)} of your own; choose one from the list.")
+            del kept[name]
+            self._write(kept)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -113,7 +119,7 @@ class PresetStore:
         if len(data) > MAX_BYTES:
             raise self._broken(f"over {MAX_BYTES} bytes")
         try:
-            kept = json.loads(data)
+            kept = json.loads(data, parse_int=_whole)
         except (ValueError, RecursionError):
             raise self._broken("not JSON") from None
         if not isinstance(kept, dict) or len(kept) > MAX_PRESETS:
@@ -124,7 +130,10 @@ class PresetStore:
         return PresetError(f"{self._path} is not usable ({why}); correct it or move it away.")
 
     def _write(self, kept: Mapping[str, Any]) -> None:
-        data = json.dumps(kept, indent=1, ensure_ascii=True).encode("ascii")
+        try:
+            data = json.dumps(kept, indent=1, ensure_ascii=True).encode("ascii")
+        except RecursionError:  # what was just deep enough to be read
+            raise self._broken("too deep") from None
         if len(data) > MAX_BYTES:
             raise PresetError("The presets would take too much room; delete one first.")
         try:
@@ -134,6 +143,11 @@ class PresetStore:
             raise PresetError(
                 f"{self._path} cannot be written ({error.strerror}); check the folder."
             ) from None
+
+
+def _whole(digits: str) -> float:
+    """Return a number as JSON has it; thousands of digits must not cost seconds."""
+    return int(digits) if len(digits) <= _DIGITS else float(digits)
 
 
 def _replace(path: Path, data: bytes) -> None:

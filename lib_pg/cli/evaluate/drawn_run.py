@@ -24,8 +24,9 @@ from lib_pg.cli.evaluate.drawn_plan import Cell, Picture, Plan, in_batches, quic
 from lib_pg.cli.evaluate.fine_tunes import FineTune, teach_subject
 from lib_pg.cli.evaluate.judges import Judges, judges, processes_beside
 from lib_pg.cli.evaluate.methods import described
+from lib_pg.cli.evaluate.part_files import finished, merged, part_file
 from lib_pg.cli.evaluate.pictures import SAMPLER, Model, Pictures, made, ready
-from lib_pg.cli.evaluate.records import Head, finished, head_of, merged, part_file, save
+from lib_pg.cli.evaluate.records import Head, head_of, save
 from lib_pg.cli.evaluate.report.write import PREFIX, write_report
 from lib_pg.cli.hashes import WITHOUT_HEADER, fingerprint
 from lib_pg.cli.output import output_folder

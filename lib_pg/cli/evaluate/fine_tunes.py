@@ -7,18 +7,23 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 import training.adapters
 import training.drawing
 import training.train_base
 import training.train_subject
+from lib_pg.cli.errors import UsageError
 from lib_pg.cli.hashes import fingerprint
+from lib_pg.cli.output import unwritten
 from lib_pg.cli.paths import BUNDLED_PIPELINE
 from lib_pg.cli.pipelines import load_pipeline
 from training.adapters import Adapter, LoKr, LoRA, attach, save_adapters
@@ -139,21 +144,38 @@ def _adapters(course: Course, model: TextToLatent) -> dict[str, Adapter]:
 def _save_network(path: Path, adapters: dict[str, Adapter], course: Course, steps: int, seed: int) -> None:
     module = {"ss_network_module": "lycoris.kohya"} if course.kind == "lokr" else {}
     metadata = lora_metadata(path.stem, course.rank, float(course.rank), steps, seed, module)
-    partial = path.with_suffix(".part")
-    save_adapters(partial, adapters, metadata)
-    os.replace(partial, path)
+    with _whole(path) as partial:
+        save_adapters(partial, adapters, metadata)
 
 
 def _save_checkpoint(path: Path, unet: Any) -> None:
     """Write the bundled model's folder with another U-Net, in half precision as that is."""
-    partial = path.with_suffix(".part")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(BUNDLED_PIPELINE, partial)
     state = {name: tensor.detach().to("cpu", torch.float16) for name, tensor in unet.state_dict().items()}
     copy = type(unet).from_config(unet.config).half()
     copy.load_state_dict(state)
-    copy.save_pretrained(partial / "unet", safe_serialization=True)
-    os.replace(partial, path)
+    with _whole(path) as partial:
+        shutil.copytree(BUNDLED_PIPELINE, partial)
+        copy.save_pretrained(partial / "unet", safe_serialization=True)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Yield where to write a file or folder that has its name, which tells what it is, once it is whole.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:  # in the same folder, so that it is renamed and not copied
+        with tempfile.TemporaryDirectory(prefix=f"{path.stem}-", suffix=".part", dir=path.parent) as room:
+            partial = Path(room) / path.name
+            yield partial
+            if not path.exists():  # another process may have been faster
+                os.replace(partial, path)
+    except SafetensorError as error:
+        raise UsageError(f"{str(path)!r} cannot be written: {error}; choose another --cache") from error
+    except OSError as error:
+        if not path.exists():
+            raise unwritten(path, error, "--cache") from error
 
 
 def _source(module: Any) -> bytes:

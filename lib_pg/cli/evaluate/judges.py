@@ -10,8 +10,9 @@ from contextlib import contextmanager
 
 from lib_pg.cli.evaluate.drawn import judged
 from lib_pg.cli.evaluate.drawn_plan import Cell, Picture, in_batches
+from lib_pg.cli.evaluate.part_files import Part
 from lib_pg.cli.evaluate.pictures import Pictures
-from lib_pg.cli.evaluate.records import Part, Record
+from lib_pg.cli.evaluate.records import Record
 from lib_pg.cli.evaluate.workers import workers
 
 _AT_ONCE = 32  # pictures

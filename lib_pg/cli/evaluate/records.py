@@ -1,19 +1,17 @@
-"""What was measured, a record a picture: part files that a killed run resumes from, and one small result.
+"""What was measured, a record a picture, and one small result.
 
-A run has one folder. Each process appends to a part file of its own there: the head in the first line, then a
-line a picture. `merged` reads all parts; `save` writes them as one JSON file, in columns and rounded, which
-`load` reads. Nothing here knows a protocol: what the scores are is said in the head.
+`save` writes all records of a run as one JSON file, in columns and rounded, which `load` reads. Nothing here
+knows a protocol: what the scores are is said in the head.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +20,6 @@ from lib_pg.cli.errors import UsageError
 from lib_pg.cli.output import replace_file
 
 FORMAT = 1
-# What a head may say that does not decide a picture: another value of it is the same run.
-NOT_COMPARED = ("machine", "notes")
 Head = dict[str, Any]
 Key = tuple[str, str, str, float, str, int]
 
@@ -121,70 +117,6 @@ _COLUMNS = tuple(each.name for each in fields(Record) if each.name != "scores")
 _DTYPES: dict[str, Any] = {"scale": np.float64, "seed": np.int64}
 
 
-class Part:
-    """A part file that is open for more records."""
-
-    def __init__(self, stream: BinaryIO, names: Sequence[str]) -> None:
-        self._stream = stream
-        self._names = set(names)
-
-    def add(self, records: Iterable[Record]) -> None:
-        """Append records and flush them.
-
-        Raises:
-            ValueError: scores are others than the head names, or no finite numbers.
-        """
-        lines = []
-        for record in records:
-            scores = {name: float(value) for name, value in record.scores.items()}
-            if set(scores) != self._names or not np.isfinite(list(scores.values())).all():
-                raise ValueError(f"scores are {scores}; they must be finite numbers for {self._names}")
-            lines.append(json.dumps([*record.key, scores]) + "\n")
-        self._stream.write("".join(lines).encode())
-        self._stream.flush()
-
-
-@contextmanager
-def part_file(folder: Path, process: int, head: Head) -> Iterator[Part]:
-    """Open the part file of a process, to go on where it ends; a damaged last line goes first.
-
-    Raises:
-        UsageError: the file belongs to another run, or is damaged elsewhere.
-    """
-    path = folder / f"part-{process:03d}.jsonl"
-    if path.exists():
-        whole = _read(path, head)[1]
-        with path.open("r+b") as stream:
-            stream.truncate(whole)
-    with path.open("ab") as stream:
-        if stream.tell() == 0:
-            stream.write(json.dumps({"head": head}).encode() + b"\n")
-            stream.flush()
-        yield Part(stream, list(head["scores"]))
-
-
-def finished(folder: Path, head: Head) -> set[Key]:
-    """Return what the run in a folder has made already, by all processes.
-
-    Raises:
-        UsageError: a part file belongs to another run or is damaged.
-    """
-    return {record.key for path in _parts(folder) for record in _read(path, head)[0]}
-
-
-def merged(folder: Path, head: Head) -> Results:
-    """Return all records of a run; of two with one key, the first.
-
-    Raises:
-        UsageError: as `finished`.
-    """
-    records: dict[Key, Record] = {}
-    for path in _parts(folder):
-        for record in _read(path, head)[0]:
-            records.setdefault(record.key, record)
-    return in_columns(head, [records[key] for key in sorted(records)])
-
-
 def in_columns(head: Head, records: Sequence[Record]) -> Results:
     """Return records as columns, in their order."""
     columns = {
@@ -259,42 +191,3 @@ def _cells(results: Results) -> Iterator[tuple[tuple[str, str, str, float], Resu
 
 def _in_steps(head: Head, name: str, column: NDArray[np.float64]) -> list[int]:
     return [round(value / head["scores"][name]["step"]) for value in column.tolist()]
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.jsonl"))
-
-
-def _read(path: Path, head: Head) -> tuple[list[Record], int]:
-    """Return the records of a part file and how many of its bytes are whole lines.
-
-    What ended in mid-write left a last line that is no JSON: it does not count.
-    """
-    data = path.read_bytes()
-    records, whole = [], 0
-    lines = data.splitlines(keepends=True)
-    for number, line in enumerate(lines):
-        try:
-            content = json.loads(line) if line.endswith(b"\n") else None
-            if number == 0 and content is not None:
-                _check_head(path, content["head"], head)
-            elif content is not None:
-                records.append(Record(*content))
-        except (ValueError, KeyError, TypeError):
-            content = None
-        if content is None:
-            if number < len(lines) - 1:
-                raise UsageError(f"{str(path)!r} is damaged in line {number + 1}; move it away to go on")
-            break
-        whole += len(line)
-    return records, whole
-
-
-def _check_head(path: Path, found: Head, head: Head) -> None:
-    names = [name for name in {**found, **head} if name not in NOT_COMPARED]
-    others = [name for name in names if found.get(name) != head.get(name)]
-    if others:
-        raise UsageError(
-            f"{str(path)!r} belongs to another run, with another {', '.join(others)}; choose another --out, "
-            "or move it away"
-        )

@@ -10,17 +10,8 @@ import pytest
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.evaluate.methods import described
-from lib_pg.cli.evaluate.records import (
-    Head,
-    Record,
-    finished,
-    head_of,
-    in_columns,
-    load,
-    merged,
-    part_file,
-    save,
-)
+from lib_pg.cli.evaluate.part_files import finished, merged, part_file
+from lib_pg.cli.evaluate.records import Head, Record, head_of, in_columns, load, save
 
 SCORES = {"alignment": {"about": "asked", "step": 1}, "fidelity": {"about": "like", "step": 0.001}}
 

@@ -30,18 +30,8 @@ from lib_pg.cli.evaluate.dreambench.prompts import OWN
 from lib_pg.cli.evaluate.dreambench.scores import CLIP_T, Scorer
 from lib_pg.cli.evaluate.dreambench.subjects import Models, Subject, read_subjects
 from lib_pg.cli.evaluate.methods import METHODS, Method, described
-from lib_pg.cli.evaluate.records import (
-    NOT_COMPARED,
-    Head,
-    Key,
-    Part,
-    Record,
-    finished,
-    head_of,
-    merged,
-    part_file,
-    save,
-)
+from lib_pg.cli.evaluate.part_files import NOT_COMPARED, Part, finished, merged, part_file
+from lib_pg.cli.evaluate.records import Head, Key, Record, head_of, save
 from lib_pg.cli.evaluate.report.pictures import best_scales, write_grid
 from lib_pg.cli.evaluate.report.study import Study, study_of
 from lib_pg.cli.evaluate.report.write import PREFIX, write_report

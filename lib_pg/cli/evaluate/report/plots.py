@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lib_pg.cli.evaluate.report.families import CONSTANT, by_family, file_part, 
 from lib_pg.cli.evaluate.report.fronts import best_at
 from lib_pg.cli.evaluate.report.study import Study
 from lib_pg.cli.evaluate.report.words import NOT_REACHED, Measure, verdict
+from lib_pg.cli.output import replace_file
 
 # Okabe and Ito's colours, which colour-blind people tell apart; black is CFG's. Markers tell them too.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
@@ -35,6 +37,9 @@ def plot(study: Study, comparisons: Sequence[Comparison], folder: Path, prefix: 
 
     Args:
         prefix: what the names of the files start with.
+
+    Raises:
+        UsageError: one cannot be written.
     """
     drawn = {
         f"{prefix}-front-{file_part(each.group.training)}.png": _fronts(study, each) for each in comparisons
@@ -44,8 +49,10 @@ def plot(study: Study, comparisons: Sequence[Comparison], folder: Path, prefix: 
         if any(len(by_family(each.findings).get(name, [])) > 1 for each in comparisons for name in CONSTANT):
             drawn[f"{prefix}-omega.png"] = _over_omega(study, comparisons)
     for name, figure in drawn.items():
-        figure.savefig(folder / name, dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
         pyplot.close(figure)
+        replace_file(folder / name, stream.getvalue())
     return list(drawn)
 
 
