@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lib_pg.deltas.base import Delta, Parameters
-from lib_pg.deltas.kind import FactorError, Headers, Modifier, Numbers, Plan, Tensors, check_vector, only
+from lib_pg.deltas.kind import (
+    FactorError,
+    Headers,
+    Modifier,
+    Numbers,
+    Plan,
+    Tensors,
+    check_vector,
+    finite,
+    only,
+)
 from lib_pg.deltas.shapes import misfit
 
 
@@ -62,7 +72,8 @@ def _wrap(delta: Delta | None, tensors: Tensors, numbers: Numbers) -> WithBias:
     ((part, bias),) = tensors.items()
     # Of a LoRA it belongs to the up factor, and is scaled with it; the others are differences as they are.
     scale = numbers.scale if part == "lora_bias" else 1.0
-    return WithBias(bias.flatten().float() * scale, delta, replaces=part not in _DIFFERENCES)
+    change = finite(f"product of {part} and scale", bias.flatten().float() * scale)
+    return WithBias(change, delta, replaces=part not in _DIFFERENCES)
 
 
 BIAS = Modifier(

@@ -12,7 +12,7 @@ from torch.nn import functional
 from lib_pg.deltas.base import Parameters, Transform, Transforming
 from lib_pg.deltas.kind import FactorError, Headers, Kind, Numbers, Plan, Tensors, check_factor, check_rank
 from lib_pg.deltas.last import Last
-from lib_pg.deltas.low_rank import LowRank, check_pair
+from lib_pg.deltas.low_rank import LowRank, check_pair, with_files_core
 from lib_pg.deltas.shapes import misfit
 
 # Undoing loses no more than this factor of precision.
@@ -117,14 +117,14 @@ def _check(headers: Headers) -> Plan:
     check_rank(rank)
     if rank != other or rows != columns:
         raise FactorError(f"{up} {(rows, other)} does not fit {down} {(rank, columns)}")
-    check_pair(headers, outer_down, outer_up, "bm")
-    nbytes = sum(header.nbytes for header in headers.values())
+    outer_plan = check_pair(headers, outer_down, outer_up, "bm")  # a core and its product with `down` count
+    nbytes = headers[down].nbytes + headers[up].nbytes + outer_plan.nbytes
 
     def build(tensors: Tensors, numbers: Numbers) -> GLora:
         inner = LowRank(tensors[down].flatten(1), tensors[up].flatten(1), numbers.scale)
         outer = LowRank(tensors[outer_down], tensors[outer_up].flatten(1), numbers.scale)
         if "bm" in tensors:
-            outer = outer.with_core(tensors["bm"])
+            outer = with_files_core(outer, tensors["bm"], f"bm and {outer_down}")
         return GLora(inner, outer)
 
     return Plan(build, nbytes, scaled=True, rank=rank, inputs=columns)

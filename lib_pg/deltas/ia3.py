@@ -9,7 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas.base import Parameters, ShapeError, Transform, Transforming
-from lib_pg.deltas.kind import FactorError, Headers, Kind, Numbers, Plan, Tensors, check_number, check_vector
+from lib_pg.deltas.kind import (
+    FactorError,
+    Headers,
+    Kind,
+    Numbers,
+    Plan,
+    Tensors,
+    check_number,
+    check_vector,
+    finite,
+)
 from lib_pg.deltas.scaling import ScaledTransform, is_safe
 from lib_pg.deltas.shapes import along, misfit
 
@@ -86,7 +96,8 @@ def _check(headers: Headers) -> Plan:
 
 
 def _build(tensors: Tensors, numbers: Numbers) -> IA3:
-    return IA3(tensors["ia3_weight"].flatten() * numbers.scale, bool(tensors["on_input"].item()))
+    vector = finite("product of weight and scale", tensors["ia3_weight"].flatten() * numbers.scale)
+    return IA3(vector, bool(tensors["on_input"].item()))
 
 
 def _check_peft(headers: Headers) -> Plan:
@@ -98,7 +109,8 @@ def _build_peft(tensors: Tensors, numbers: Numbers) -> IA3:
     """PEFT's vector is 1 + v: (1, in) of a feedforward layer, else (out, 1); a convolution's has one form."""
     vector = tensors["ia3_l"]
     by_input = bool(vector.shape[0] == 1) if vector.ndim == 2 else None
-    return IA3((vector.float().flatten() - 1) * numbers.scale, by_input, scales_bias=True)
+    change = finite("product of ia3_l and scale", (vector.float().flatten() - 1) * numbers.scale)
+    return IA3(change, by_input, scales_bias=True)
 
 
 LYCORIS_IA3 = Kind("(IA)3", {"on_input": r"\.on_input", "ia3_weight": r"\.weight"}, _check)

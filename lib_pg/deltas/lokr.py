@@ -21,10 +21,9 @@ from lib_pg.deltas.kind import (
     Tensors,
     check_factor,
     check_rank,
-    finite,
 )
 from lib_pg.deltas.limits import FEATURES_MAX
-from lib_pg.deltas.low_rank import LowRank
+from lib_pg.deltas.low_rank import LowRank, with_files_core
 from lib_pg.deltas.shapes import misfit
 
 
@@ -201,9 +200,9 @@ def _side(tensors: Tensors, side: str) -> Tensor | LowRank:
         return tensors[side]
     up, down = tensors[f"{side}_a"], tensors[f"{side}_b"]
     if side == "lokr_w2" and "lokr_t2" in tensors:
-        low = LowRank(down, up.t().contiguous()).with_core(tensors["lokr_t2"])
-        finite("product of lokr_t2 and lokr_w2_b", low.down)
-        return low
+        return with_files_core(
+            LowRank(down, up.t().contiguous()), tensors["lokr_t2"], "lokr_t2 and lokr_w2_b"
+        )
     return LowRank(down, up)
 
 

@@ -121,6 +121,17 @@ class LowRank(Additive):
             pixels.addmm_(thin.permute(0, 2, 3, 1).reshape(-1, self.rank), self.up.t(), alpha=factor)
 
 
+def with_files_core(low: LowRank, core: Tensor, names: str) -> LowRank:
+    """Return `low.with_core(core)`; raises FactorError where that is not finite, as each of them is.
+
+    Args:
+        names: what core and down are called, for the message.
+    """
+    folded = low.with_core(core)
+    finite(f"product of {names}", folded.down)
+    return folded
+
+
 def check_pair(headers: Headers, down: str = "down", up: str = "up", mid: str = "mid") -> Plan:
     """Check a pair of factors, and a Tucker core between them where there is one.
 
@@ -159,11 +170,7 @@ def check_pair(headers: Headers, down: str = "down", up: str = "up", mid: str = 
 
     def build(tensors: Tensors, numbers: Numbers) -> LowRank:
         low = LowRank(tensors[down], tensors[up].flatten(1), numbers.scale)
-        if mid not in tensors:
-            return low
-        folded = low.with_core(tensors[mid])
-        finite(f"product of {mid} and {down} factor", folded.down)
-        return folded
+        return with_files_core(low, tensors[mid], f"{mid} and {down} factor") if mid in tensors else low
 
     return Plan(build, nbytes, scaled=True, rank=rank, inputs=first[1])
 

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas.base import Delta, Parameters, Transform, Transforming
-from lib_pg.deltas.kind import FactorError, Headers, Kind, Numbers, Plan, Tensors, check_type, check_vector
+from lib_pg.deltas.kind import (
+    FactorError,
+    Headers,
+    Kind,
+    Numbers,
+    Plan,
+    Tensors,
+    check_type,
+    check_vector,
+    finite,
+)
 from lib_pg.deltas.last import Last
 from lib_pg.deltas.limits import FEATURES_MAX, RANK_MAX
 from lib_pg.deltas.shapes import misfit, over_features
@@ -140,7 +150,7 @@ def _check(headers: Headers) -> Plan:
     out = shape[-3] * shape[-1]
     if out > FEATURES_MAX or shape[-1] > RANK_MAX:
         raise FactorError(f"its {part} have shape {shape}, expected at most {FEATURES_MAX} outputs")
-    if len(shape) == 4 and (shape[-1] % 2 or out % (2**stages * (shape[-1] // 2)) or stages > 16):
+    if len(shape) == 4 and (stages > 16 or shape[-1] % 2 or out % (2**stages * (shape[-1] // 2))):
         raise FactorError(f"its {stages} stages do not divide {out} outputs in blocks of {shape[-1]}")
     if "rescale" in headers and check_vector("rescale", headers["rescale"]) != out:
         raise FactorError(f"its rescale has shape {headers['rescale'].shape}, expected {out} lengths")
@@ -166,8 +176,11 @@ def _cayley(blocks: Tensor, constraint: float) -> Tensor:
     if 0 < constraint < norm:
         skew = skew * (constraint / norm)
     one = torch.eye(blocks.shape[-1])
-    rotations: Tensor = torch.linalg.solve(one - skew, one + skew, left=False)
-    return rotations
+    try:  # with a huge Q the ones are lost, and what is left may have no inverse
+        rotations: Tensor = torch.linalg.solve(one - skew, one + skew, left=False)
+    except torch.linalg.LinAlgError as error:
+        raise FactorError("its oft_blocks make no rotations, expected smaller numbers") from error
+    return finite("rotations of oft_blocks", rotations)
 
 
 OFT = Kind(

@@ -187,7 +187,7 @@ class Source:
 
 def _tensors(file: Path, name: str) -> dict[str, Stored]:
     with open_container(file, name) as container:
-        changed, starts = os.stat(file).st_mtime_ns, starts_of(file)
+        changed, starts = os.stat(file).st_mtime_ns, starts_of(file, container.tensors)
         return {key: Stored(file, starts[key], changed, header) for key, header in container.tensors.items()}
 
 

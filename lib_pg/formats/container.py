@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +68,11 @@ def open_container(path: Path, name: str) -> Iterator[Container]:
         raise _unreadable(path, error) from error
 
 
-def starts_of(path: Path) -> dict[str, int]:
+def starts_of(path: Path, keys: Iterable[str]) -> dict[str, int]:
     """Return where each tensor's bytes begin in a file that `open_container` has found valid.
+
+    Args:
+        keys: the tensors that it had then.
 
     Raises:
         NetworkError: it is not what it was then.
@@ -78,11 +81,10 @@ def starts_of(path: Path) -> dict[str, int]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
             header = json.loads(file.read(min(length, HEADER_BYTES_MAX)))
-        header.pop("__metadata__", None)
-        return {key: LENGTH_BYTES + length + int(value["data_offsets"][0]) for key, value in header.items()}
+        return {key: LENGTH_BYTES + length + int(header[key]["data_offsets"][0]) for key in keys}
     except OSError as error:
         raise _unreadable(path, error) from error
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise NetworkError(path.name, "was changed while it was read", "try again") from error
 
 

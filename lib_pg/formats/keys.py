@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lib_pg.formats.kinds import ENDINGS
+from lib_pg.formats.limits import ENDING_LENGTH_MAX
 
 UNRECOGNISED = "unrecognised"
 # The end of (IA)3's name is that of every weight: it counts in network files' own naming alone.
@@ -146,7 +147,7 @@ def _without_ending(component: str, path: str) -> tuple[str, str]:
         name = _OLD_NAMES.get(component, {}).get(name, name)
         return f"{parent}.{name}".lstrip("."), old[1] or old[2]
     for part, pattern in ENDINGS:
-        found = pattern.search(path)
+        found = pattern.search(path, max(0, len(path) - ENDING_LENGTH_MAX))
         if found:
             return path[: found.start()], part
     return path, UNRECOGNISED
