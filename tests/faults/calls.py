@@ -1,0 +1,70 @@
+"""Calls of our own functions: which there are, and an error in one of them."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+_OURS = (str(ROOT / "lib_pg"), str(ROOT / "scripts"))
+# What an ending consists of: an error in here may leave hooks, but none that does anything.
+_ENDING = {"end", "end_pass", "end_batch", "detach", "detach_all", "__exit__", "clean", "_give_up"}
+
+
+class Calls:
+    """Counts calls of our functions by name, and raises an error at one of them.
+
+    Attributes:
+        counts: calls so far; a generator's every step is one.
+        raised_in: the functions of ours on the stack where the error was raised; empty before.
+    """
+
+    def __init__(self, name: str = "", number: int = 0, error: BaseException | None = None) -> None:
+        self.counts: Counter[str] = Counter()
+        self.raised_in: list[str] = []
+        self._name, self._number, self._error = name, number, error
+
+    @property
+    def is_in_ending(self) -> bool:
+        return any(name.rpartition(".")[2] in _ENDING for name in self.raised_in)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        before = sys.gettrace()
+        sys.settrace(self._trace)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+    def _trace(self, frame: FrameType, event: str, given: Any) -> None:
+        name = _name_of(frame.f_code)
+        if event != "call" or not name:
+            return
+        self.counts[name] += 1
+        if self._error is not None and name == self._name and self.counts[name] == self._number:
+            self.raised_in = _stack(frame)
+            error, self._error = self._error, None
+            raise error
+
+
+def _stack(frame: FrameType | None) -> list[str]:
+    names = []
+    while frame is not None:
+        if name := _name_of(frame.f_code):
+            names.append(name)
+        frame = frame.f_back
+    return names
+
+
+def _name_of(code: CodeType) -> str:
+    """Return a function's file and name; empty for what is none of ours and for what is no function."""
+    if not code.co_filename.startswith(_OURS) or code.co_name == "<module>":
+        return ""
+    path = Path(code.co_filename).with_suffix("").relative_to(ROOT)
+    return f"{'.'.join(path.parts[-2:])}:{getattr(code, 'co_qualname', code.co_name)}"
