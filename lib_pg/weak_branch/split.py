@@ -49,24 +49,37 @@ class SplitLayer(GuidanceForward):
         return self._weights.nbytes
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        state = self._state
-        if not state.guides() or self._weights.are_strong(state.networks, state.ratios):
+        if not self._state.guides():
             return self._forward(*args, **kwargs)
         x: Tensor = args[0] if args else next(iter(kwargs.values()))
-        share = state.share(self._module, x)
-        weak, strong = share
-        if not weak:
+        share = self._weak_share(x)
+        if not share.weak:
             return self._forward(*args, **kwargs)
-        if self._is_plain_product(x):
-            return self._into_one(x, share)
-        # The strong rows first: a host may merge its networks at a layer's first call.
+        # The strong rows first: a host may merge its networks at a layer's first call. Errors are its own.
+        is_product = self._is_plain_product(x)
+        strong = () if is_product else share.strong
         parts = [(span, self._forward(*_take(args, span, x), **_take(kwargs, span, x))) for span in strong]
-        for span in weak:
-            parts.append((span, self._weak(_take(args, span, x), _take(kwargs, span, x))))
-        if len(parts) == 1:
-            return parts[0][1]
-        parts.sort(key=lambda part: part[0].start)
-        return torch.cat([output for _, output in parts])
+        try:
+            if is_product:
+                return self._into_one(x, share)
+            for span in share.weak:
+                parts.append((span, self._weak(_take(args, span, x), _take(kwargs, span, x))))
+            if len(parts) == 1:
+                return parts[0][1]
+            parts.sort(key=_start)
+            return torch.cat([output for _, output in parts])
+        except Exception as error:
+            self._state.fail(error)
+        return self._forward(*args, **kwargs)
+
+    def _weak_share(self, x: Tensor) -> Share:
+        """Return the rows of a call; none weak where nothing differs."""
+        try:
+            if not self._weights.are_strong(self._state.networks, self._state.ratios):
+                return self._state.share(self._module, x)
+        except Exception as error:
+            self._state.fail(error)
+        return Share((), ())
 
     def _is_plain_product(self, x: Tensor) -> bool:
         """Whether the layer's forward is torch's own product, which can write where it is told to."""
@@ -91,24 +104,12 @@ class SplitLayer(GuidanceForward):
                 for part in (share.strong, share.weak)
             )
         _multiply(x, own, output, self._strong_spans)
-        try:
-            parameters = {**own, **self._weak_parameters()}
-        except Exception as error:
-            self._state.fail(error)
-            parameters = own
-        _multiply(x, parameters, output, self._weak_spans)
+        _multiply(x, {**own, **self._weak_parameters()}, output, self._weak_spans)
         return output
 
     def _weak(self, args: Any, kwargs: Any) -> Any:
-        state = self._state
-        if not state.live:  # a span before this one has failed
+        with swapped(self._module, self._weak_parameters()):
             return self._forward(*args, **kwargs)
-        try:
-            with swapped(self._module, self._weak_parameters()):
-                return self._forward(*args, **kwargs)
-        except Exception as error:
-            state.fail(error)
-        return self._forward(*args, **kwargs)
 
     def _weak_parameters(self) -> Mapping[str, nn.Parameter | None]:
         if self._state.settle is not None:  # or else the host's forward would merge into ours
@@ -134,6 +135,10 @@ def _multiply(
             torch.mm(of_x.of(x), transposed, out=of_output.of(output))
         else:
             torch.addmm(bias, of_x.of(x), transposed, out=of_output.of(output))
+
+
+def _start(part: tuple[slice, Any]) -> int:
+    return int(part[0].start)
 
 
 def _take(value: Any, rows: slice, x: Tensor) -> Any:

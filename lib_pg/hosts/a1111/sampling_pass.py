@@ -125,20 +125,34 @@ class A1111Pass(WebuiPass):
         def strong_rows_alone(x: Tensor, sigma: Tensor, **given: Any) -> Tensor:
             if not run.skips_weak_rows:
                 return denoise(x, sigma, **given)
-            rows = len(x)
-            weak = len(run.enter_unet(rows))
-            parts = []
-            if strong := rows - weak:
-                few = slice(0, strong)
-                parts.append(denoise(x[few], sigma[few], **take_rows(given, few, rows)))
-                self._predictions = [*self._predictions, *parts]
-            if weak:
-                # Rows left out get the prediction of their prompt's row, which came before them.
-                start, self._filled = self._filled, self._filled + weak
-                parts.append(torch.cat(list(self._predictions))[start : self._filled])
-            return torch.cat(parts)
+            try:
+                strong = self._strong_of(x, sigma, given)
+            except Exception as error:
+                self._on_fault(error)
+                return denoise(x, sigma, **given)
+            found = None if strong is None else denoise(*strong[:2], **strong[2])
+            try:
+                return self._with_weak(found, len(x))
+            except Exception as error:
+                self._on_fault(error)
+            return denoise(x, sigma, **given)
 
         denoiser.forward = strong_rows_alone
+
+    def _strong_of(self, x: Tensor, sigma: Tensor, given: Any) -> tuple[Tensor, Tensor, Any] | None:
+        """Return what a call of the denoiser is given for its strong rows; None where it has none."""
+        rows = len(x)
+        few = slice(0, rows - len(self.run.enter_unet(rows)))
+        return (x[few], sigma[few], take_rows(given, few, rows)) if few.stop else None
+
+    def _with_weak(self, found: Tensor | None, rows: int) -> Tensor:
+        """Return predictions of all rows: those left out get their prompt's row's, which came before them."""
+        parts = [] if found is None else [found]
+        self._predictions = [*self._predictions, *parts]
+        if weak := rows - sum(map(len, parts)):
+            start, self._filled = self._filled, self._filled + weak
+            parts.append(torch.cat(list(self._predictions))[start : self._filled])
+        return torch.cat(parts)
 
     def _before_unet(self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self.run.skips_weak_rows:

@@ -71,11 +71,13 @@ class ForgePass(WebuiPass):
         return float(p.hr_cfg if has_own else p.cfg_scale)
 
     def end(self) -> None:
-        super().end()
-        if self._skipping is not None:
-            modifiers, skip = self._skipping
-            modifiers.remove(skip)
-            self._skipping = None
+        try:
+            super().end()
+        finally:
+            if self._skipping is not None:
+                modifiers, skip = self._skipping
+                modifiers.remove(skip)
+                self._skipping = None
 
     def _active_networks(self, own_ratios: Mapping[str, float]) -> tuple[list[Network], list[str]]:
         return active_networks(self._model, own_ratios)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lib_pg import TITLE
 from lib_pg.hosts.webui.asked import Asked
+from lib_pg.hosts.webui.console import say
 from lib_pg.hosts.webui.notices import Notices
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
@@ -176,7 +176,7 @@ class WebuiGuidance:
         )
         self._pass.attach()
         if self._details and settings.mode != "CFG":
-            print(f"[{TITLE}] {self._pass.run.describe()}")
+            say(self._pass.run.describe())
         return self._pass.run
 
     def before_step(self, params: Any, model: Any) -> None:
@@ -216,11 +216,18 @@ class WebuiGuidance:
         """Detach everything; calling it again changes nothing."""
         ended, self._pass = self._pass, None
         if ended is not None:
-            ended.end()
             self._ran = self._ran or ended.run.ran
-            self._touched = self._touched or ended.touched
+            self._end(ended)
             if ended.was_left_out:
                 self.warn(_LEFT_OUT)
+
+    def _end(self, ended: WebuiPass) -> None:
+        """End a pass in the middle of the host's sampling, which must not fail for it."""
+        self._touched = self._touched or ended.touched
+        try:
+            ended.end()
+        except Exception as error:
+            self.warn(f"the end of a pass had a fault of its own, the picture is what it was. {error!r}")
 
     def end_batch(self) -> None:
         """End the batch's last pass; keep its infotext only if guidance ran."""
@@ -245,8 +252,7 @@ class WebuiGuidance:
     def _give_up(self, error: Exception) -> None:
         ended, self._pass = self._pass, None
         if ended is not None:
-            ended.end()
-            self._touched = self._touched or ended.touched
+            self._end(ended)
         self._ran = False
         self._take_infotext_back()
         picture = "the picture is made with plain CFG"

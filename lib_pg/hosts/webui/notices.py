@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lib_pg import TITLE
+from lib_pg.hosts.webui.console import say
 
 # Where a grid's cells, copies of one processing object, find what others of them have told.
 _OF_GRID = "personalization_guidance_told"
@@ -48,9 +49,15 @@ class Notices:
         labels = [f"first at {self._cell}" if self._cell else "", name, of]
         texts[name] = ": ".join([*filter(None, labels), message])
         self._p.comment(f"{TITLE}: {texts[name]}")
-        print(f"[{TITLE}] {texts[name]}")
+        say(texts[name])
         if is_new:
-            self._warn_on_page(f"{TITLE}: {texts[name]}")
+            self._tell_page(texts[name])
+
+    def _tell_page(self, text: str) -> None:
+        try:
+            self._warn_on_page(f"{TITLE}: {text}")
+        except Exception as error:  # the page is told a second time at best: the picture is worth more
+            say(f"the page could not be told. {error!r}")
 
     def answer(self, processed: Any) -> None:
         """Tell the API's caller, whose answer has no place for comments.

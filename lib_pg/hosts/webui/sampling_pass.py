@@ -14,7 +14,6 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from lib_pg import TITLE
 from lib_pg.accelerators import Sampling
 from lib_pg.deltas import Parameters
 from lib_pg.formats import NetworkError
@@ -25,6 +24,7 @@ from lib_pg.hosts.webui.asked import Asked
 from lib_pg.hosts.webui.base_checkpoint import KeptBase, base_of, forget_base
 from lib_pg.hosts.webui.checkpoints import Listed, find_checkpoint
 from lib_pg.hosts.webui.conditioning import tokens
+from lib_pg.hosts.webui.console import say
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.hosts.webui.sampler_watch import SamplerWatch
 from lib_pg.networks import Network
@@ -159,11 +159,13 @@ class WebuiPass(ABC):
 
     def end(self) -> None:
         """Detach everything; calling it again changes nothing."""
-        self.run.__exit__(None, None, None)
-        if self._kept is not None:
-            self._kept.end_pass()
-        while self._handles:
-            self._handles.pop().remove()
+        try:
+            self.run.__exit__(None, None, None)
+        finally:  # telling the user may have failed
+            if self._kept is not None:
+                self._kept.end_pass()
+            while self._handles:
+                self._handles.pop().remove()
 
     def _sampling(self) -> Sampling:
         """Return how the pass samples; of an img2img pass it runs a part, with noise levels as far apart."""
@@ -234,7 +236,7 @@ class WebuiPass(ABC):
         name = Path(self.checkpoint_of(self._model)).stem
         checkpoint = open_checkpoint(base.path)
         found = compare(checkpoint, self._models(), own, name, self._warn, self._rank)
-        print(f"[{TITLE}] {found.describe()}")
+        say(found.describe())
         return found
 
     def _own(self, module: nn.Module) -> Parameters:
