@@ -36,7 +36,7 @@ class NetworkFiles:
     """The host's list. Only its files are opened, and each header is read once, until its file changes."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Path, int, str], Any] = {}
+        self._known: dict[tuple[Path, str], tuple[int, Any]] = {}
 
     def find(self, name: str) -> KnownNetwork | None:
         """Return the network that the host takes for `name`; None where it would load nothing."""
@@ -55,12 +55,12 @@ class NetworkFiles:
 
     def _read(self, path: Path, what: str, read: Callable[[], _Read], unknown: _Read) -> _Read:
         try:
-            key = (path, path.stat().st_mtime_ns, what)
-            if key not in self._known:
-                self._known[key] = read()
+            key, changed = (path, what), path.stat().st_mtime_ns
+            if key not in self._known or self._known[key][0] != changed:
+                self._known[key] = changed, read()
         except (OSError, NetworkError):  # the host says what is wrong with a file when it loads it
             return unknown
-        found: _Read = self._known[key]
+        found: _Read = self._known[key][1]
         return found
 
 

@@ -141,3 +141,16 @@ def test_what_the_host_does_not_load(
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     assert is_forge() is forge
     assert kinds_not_loaded() == kinds
+
+
+def test_a_file_that_changes_is_known_by_its_last_header_alone(lora: Lora, tmp_path: Path) -> None:
+    """A trainer writes the same name hundreds of times while the page is open."""
+    path = tmp_path / "dog.safetensors"
+    lora({"dog": on_disk(path)})
+    files = NetworkFiles()
+    for number in range(3):
+        written(path, width=(768, 2048)[number % 2])
+        os.utime(path, ns=(number, number))
+        known = files.find("dog")
+        assert known is not None and known.kinds
+    assert len(files._known) == 1
