@@ -141,7 +141,7 @@ KINDS: dict[str, type[NetworkModule]] = {
 def make_parts(network: Network, layers: dict[str, nn.Module], seed: int) -> None:
     """Give a network a part for every layer; norms have parts where the network has differences."""
     for number, (key, layer) in enumerate(layers.items()):
-        torch.manual_seed(1000 * seed + number)
+        torch.default_generator.manual_seed(1000 * seed + number)
         if isinstance(layer, nn.MultiheadAttention):
             for letter in ("q", "k", "v", "out"):
                 _add(network, f"{key}_{letter}_proj", layer, layer.out_proj.weight.shape)

@@ -75,7 +75,7 @@ class Model:
         return torch.stack([self.encode(prompt) for prompt in prompts])
 
     def encode(self, prompt: str) -> Tensor:
-        torch.manual_seed(sum(map(ord, prompt)))
+        torch.default_generator.manual_seed(sum(map(ord, prompt)))
         x = self.text_layer(torch.randn(3, 1, WIDTH))
         return self.attention(x, x, x, need_weights=False)[0][:, 0]
 
@@ -160,7 +160,7 @@ def host(networks: list[Network], functional: bool = False) -> Iterator[Model]:
     }
     before = {name: sys.modules.get(name) for name in added}
     sys.modules.update(added)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     model = Model()
     for index, network in enumerate(networks):
         make_parts(network, model.network_layer_mapping, index)
@@ -217,7 +217,7 @@ def sample(
             finished({"i": step})
 
     def evaluate(step: int, call: int) -> Tensor:
-        torch.manual_seed(step * 10 + call)
+        torch.default_generator.manual_seed(step * 10 + call)
         rows = len(prompts) + pictures
         params = Params(
             x=torch.randn(rows, WIDTH),

@@ -152,7 +152,7 @@ def sample(
         return both[0], None if without_uncond else both[1]
 
     def evaluate(step: int, call: int) -> Evaluation:
-        torch.manual_seed(step * 10 + call)
+        torch.default_generator.manual_seed(step * 10 + call)
         x = torch.randn(pictures, WIDTH, 4, 4)
         params = Params(x, *conditionings(), max(step - 1, 0), steps)
         callback(params, engine)

@@ -122,7 +122,7 @@ class Engine:
     """
 
     def __init__(self, kind: Kind = "Forge", family: Literal["SD", "SDXL", "Flux"] = "SD") -> None:
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         self.kind, self.family = kind, family
         self.unet = UNet()
         self.text_layer = Linear(WIDTH, WIDTH)
