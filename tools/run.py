@@ -1,4 +1,4 @@
-"""Set up a private environment in .venv, once, and run a job in it: demo, serve, test or bench.
+"""Set up a private environment in .venv, once, and run a job in it: demo, serve, test, soak or bench.
 
     python tools/run.py demo [arguments for the job]
 
@@ -24,6 +24,7 @@ REQUIREMENTS = ["requirements.txt", "requirements-serve.txt", "requirements-test
 JOBS = {
     "demo": ("requirements.txt", [["-m", "lib_pg", "demo"]]),
     "serve": ("requirements-serve.txt", [["-m", "lib_pg", "serve"]]),
+    "soak": ("requirements-test.txt", [["-m", "tests.faults.soak"]]),
     "bench": ("requirements.txt", [["-m", "benchmarks.speed"]]),
     "test": (
         "requirements-test.txt",

@@ -1,8 +1,8 @@
 """Plays scenarios with faults on a contract host, or on a real one.
 
-    python -m tests.faults --host a1111 --runs 1000 [--first SEED]
-    python -m tests.faults --host forge --seed 123
-    python -m tests.faults --host a1111 --runs 200 --url http://127.0.0.1:7860
+python -m tests.faults --host a1111 --runs 1000 [--first SEED]
+python -m tests.faults --host forge --seed 123
+python -m tests.faults --host a1111 --runs 200 --url http://127.0.0.1:7860
 """
 
 from __future__ import annotations

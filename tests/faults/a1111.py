@@ -112,6 +112,9 @@ class A1111(Webui):
                 loaded.append(network)
         sys.modules["networks"].loaded_networks[:] = loaded
 
+    def refresh(self) -> None:
+        """Nothing: there is one object of each."""
+
     def change_network(self, name: str, how: str) -> Callable[[], None]:
         before = self._library[name]
 
@@ -172,9 +175,7 @@ def _state(model: stand_in.Model) -> dict[str, Tensor]:
 
 def _moved(own: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
     noise = torch.Generator().manual_seed(seed)
-    return {
-        key: value + 0.2 * torch.randn(value.shape, generator=noise) for key, value in own.items()
-    }
+    return {key: value + 0.2 * torch.randn(value.shape, generator=noise) for key, value in own.items()}
 
 
 @contextmanager
@@ -188,4 +189,3 @@ def opened(scenario: Scenario, extension: Extension, folder: Path) -> Iterator[A
         extension.use(package.shared)
         with listed(bases(folder, lambda: _state(model)), stand_in.checkpoint):
             yield A1111(scenario, extension, model, folder, package.shared)
-

@@ -1,4 +1,4 @@
-"""What a host is, to the bit: weights and how they lie, what hangs on modules, options, the host's functions."""
+"""What a host is, to the bit: weights and how they lie, what hangs on modules, options, functions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def described(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def backups(webui: Webui) -> dict[str, tuple[Any, ...]]:
-    """Return what AUTOMATIC1111 keeps of its layers while networks are in them; where there is none, nothing."""
+    """Return what AUTOMATIC1111 keeps of its layers while networks are in them."""
     found = {}
     for name, model in webui.models().items():
         for path, module in model.named_modules():

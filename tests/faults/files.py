@@ -26,9 +26,9 @@ def bases(folder: Path, state: Callable[[], Mapping[str, Tensor]]) -> Path:
 
 def write_base(path: Path, state: Mapping[str, Tensor], seed: int) -> None:
     noise = torch.Generator().manual_seed(seed)
-    moved = {
-        name: value.detach() + 0.3 * torch.randn(value.shape, generator=noise) for name, value in state.items()
-    }
+    moved = {}
+    for name, value in state.items():
+        moved[name] = value.detach() + 0.3 * torch.randn(value.shape, generator=noise)
     save_file(moved, path)
 
 

@@ -110,9 +110,13 @@ class Forge(Webui):
             sys.modules["networks"].load_lora_state_dict(network.network_on_disk.filename)
         network_files.activate(self.model(), used)
 
-    def refresh(self, hires: bool) -> None:
+    def refresh(self) -> None:
         engine = self.model()
         engine.forge_objects = engine.forge_objects_after_applying_lora.shallow_copy()
+
+    def tell_again(self, p: Any) -> None:
+        self.refresh()
+        self._run("process_before_every_sampling", p)
 
     def change_network(self, name: str, how: str) -> Callable[[], None]:
         before = self._kinds[name]
@@ -132,9 +136,6 @@ class Forge(Webui):
         refiner = None
         if p.refiner_at is not None and not p.is_hr_pass:
             refiner = (p.refiner_at, self._refiner(p))
-        if p.is_hr_pass:  # the hosts tell scripts twice, with fresh objects in between
-            self.refresh(hires=True)
-            self._run("process_before_every_sampling", p)
 
         def before(params: Any, engine: Engine) -> None:
             if engine is not self.model():
@@ -160,7 +161,7 @@ class Forge(Webui):
         self.load_checkpoint("refiner")
         kept = list(sys.modules["networks"].loaded_networks)
         self.activate(p.networks)
-        self.refresh(hires=False)
+        self.refresh()
         sys.modules["networks"].loaded_networks[:] = kept
         self.load_checkpoint(own)
         return self._engines["refiner"]

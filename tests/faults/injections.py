@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tests.faults.calls import Calls
 from tests.faults.scenario import Fault
@@ -39,10 +40,11 @@ class Injection:
     def __init__(self, webui: Webui, fault: Fault, seen: Calls, evaluations: int, folder: Path) -> None:
         self.error = _ERRORS[fault.error](_MESSAGE) if fault.error else None
         self.undo: list[Callable[[], Any]] = []
-        self.has_happened = False
+        self.has_happened = fault.what in ("toggle", "none")
         self.name = str(fault)
         self.calls = Calls()
         self._webui, self._fault, self._folder = webui, fault, folder
+        self._evaluations = evaluations
         self._number = int(fault.at * max(evaluations, 1))
         if fault.what == "ours" and seen.counts:
             names = sorted(seen.counts)
@@ -59,7 +61,9 @@ class Injection:
             self._act()
         elif fault.what == "neighbour":
             neighbour = webui.first if fault.before else webui.last
-            neighbour.does[fault.how] = self._raise_later(int(fault.at * 3))
+            neighbour.does[fault.how] = self._raise_later(
+                int(fault.at * (self._evaluations if fault.how == "cfg_denoiser" else 1.3))
+            )
         elif fault.what == "host":
             self._break_host()
         elif fault.what not in ("ours", "none", "toggle"):
@@ -115,7 +119,8 @@ class Injection:
 
     def _break_layer(self) -> None:
         """Have the next call of a layer fail; the first of them is the U-Net itself."""
-        layers = [module for model in self._webui.models().values() for module in model.modules()]
+        modules = (module for model in self._webui.models().values() for module in model.modules())
+        layers = [module for module in modules if type(module).forward is not nn.Module.forward]
         layer = layers[int(self._fault.where * len(layers))]
 
         def fail(*given: Any) -> None:
@@ -126,7 +131,7 @@ class Injection:
         self.undo.append(handle.remove)
 
     def _break_host(self) -> None:
-        how, later = self._fault.how, self._raise_later(int(self._fault.at * 4))
+        how, later = self._fault.how, self._raise_later(int(self._fault.at * 2))
         if how == "comment":
             self._webui.telling = later
         elif how == "page":

@@ -125,13 +125,18 @@ def draw(host: str, seed: int) -> Scenario:
         steps=rng.choice((1, 2, 3, 4)),
         calls_a_step=rng.choice((1, 1, 2)),
         together=rng.random() < 0.7,
-        functional=host == "a1111" and rng.random() < 0.15,
+        functional=rng.random() < 0.15 and _adds_in_forward(host, networks),
         hires=rng.random() < 0.25,
         refiner=rng.choice((0, 1, 2)) if rng.random() < 0.15 else None,
         inner=rng.random() < 0.2,
         queued=rng.random() < 0.2,
         tags=tuple(rng.choice(({}, {}, {"pg": "0.2"}, {"weak": "0.4"})) for _ in names),
     )
+
+
+def _adds_in_forward(host: str, networks: Sequence[tuple[str, str, float]]) -> bool:
+    """Whether AUTOMATIC1111 can have these with its setting: no difference of a norm is added to outputs."""
+    return host == "a1111" and all(kind != "full difference" for _, kind, _ in networks)
 
 
 def draw_settings(rng: random.Random, names: Sequence[str] = ()) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What WebUIs do around their sampling, as far as a script sees it: the order of callbacks, and who catches what.
+"""What WebUIs do around their sampling, as far as a script sees it: callbacks in order, and who catches what.
 
 An error in a script's method or callback is printed and the host goes on; one in the model ends the request.
 """
@@ -60,6 +60,7 @@ class Webui(ABC):
     Attributes:
         checkpoint, vae: names of those that are chosen.
         on: whether our extension is there at all.
+        has_inner: whether a neighbour runs a generation of its own on every finished picture.
         at_step: is called before every evaluation of the model with its number in the request.
         evaluations: their number so far in the request.
         reported: errors of scripts that the host has printed.
@@ -72,6 +73,7 @@ class Webui(ABC):
         self.scenario = scenario
         self.extension = extension
         self.first, self.last = Neighbour(), Neighbour()
+        self.has_inner = False
         self.on = True
         self.checkpoint, self.vae = "dream", "plain"
         self.vaes = {"plain": 1.0, "sharp": 1.5}
@@ -116,8 +118,13 @@ class Webui(ABC):
     def loop(self, p: Any, step: Callable[[Any, Any], None]) -> list[Tensor]:
         """Run a pass of sampling; return its predictions."""
 
-    def refresh(self, hires: bool) -> None:
+    @abstractmethod
+    def refresh(self) -> None:
         """Do what the host does to its model's objects before scripts are told of a pass."""
+
+    def tell_again(self, p: Any) -> None:
+        """Tell scripts a second time of a hires pass, as some hosts do."""
+        return None
 
     def request(self, settings: Any, prompts: Sequence[str] | None = None, **values: Any) -> Any:
         """Return a `p` that waits to be generated.
@@ -145,7 +152,8 @@ class Webui(ABC):
 
     def generate(self, p: Any) -> Result:
         """Process a request as the API does; an error that ends it is in the result."""
-        outer, self.evaluations = self.evaluations, 0
+        if not getattr(p, "is_inner", False):
+            self.evaluations = 0
         self.state.interrupted = self.state.skipped = False
         result = Result(p)
         self.broke_off_sampling = False
@@ -157,7 +165,6 @@ class Webui(ABC):
             self.broke_off_sampling = self.is_sampling
         finally:
             self.is_sampling = False
-            self.evaluations += outer
             result.told = list(p.comments)
         return result
 
@@ -187,7 +194,7 @@ class Webui(ABC):
             for (name, _, strength), tags in zip(p.networks, self.scenario.tags, strict=False)
         ]
         self._run("after_extra_networks_activate", p, extra_network_data={"lora": named})
-        self.refresh(hires=False)
+        self.refresh()
         self._run("process_batch", p)
         p.sampler = self.new_sampler()
         self._run("process_before_every_sampling", p)
@@ -196,13 +203,16 @@ class Webui(ABC):
             p.is_hr_pass, p.hr_extra_network_data = True, {"lora": named}
             p.sampler = self.new_sampler()
             self.activate(p.networks)
-            self.refresh(hires=True)
+            self.refresh()
             self._run("process_before_every_sampling", p)
+            self.tell_again(p)
             latents += self._pass(p)
             p.sampler, p.is_hr_pass = None, False
         is_whole = not (self.state.interrupted or self.state.skipped)
         self._run("postprocess_batch", p)
         self._run("postprocess_image", p)
+        if self.has_inner:
+            self._report(lambda: run_inner(self, p))
         factor = self.vaes[self.vae]
         return Batch([digest(each * factor) for each in latents], dict(p.extra_generation_params), is_whole)
 
@@ -244,10 +254,10 @@ def run_inner(webui: Webui, p: Any) -> None:
     if getattr(p, "is_inner", False):
         return
     inner = webui.request(copy.deepcopy(p.script_args[0]), is_inner=True, n_iter=1, enable_hr=False)
-    state, sampling, evaluations = copy.copy(webui.state), webui.is_sampling, webui.evaluations
+    state, sampling = copy.copy(webui.state), webui.is_sampling
     found = webui.generate(inner)
     vars(webui.state).update(vars(state))
-    webui.is_sampling, webui.evaluations = sampling, max(evaluations, webui.evaluations)
+    webui.is_sampling = sampling
     if found.error is not None:
         raise found.error
 
@@ -256,4 +266,3 @@ def digest(tensor: Tensor) -> str:
     """Return a hash of a tensor's values, to the bit."""
     plain = tensor.detach().cpu().contiguous().reshape(-1)
     return hashlib.blake2b(plain.view(torch.uint8).numpy().tobytes(), digest_size=12).hexdigest()
-

@@ -10,7 +10,6 @@ To use it, copy the folder `probe` into the host's `extensions` folder and resta
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import gradio as gr
 import torch
 from modules import script_callbacks, scripts, shared
 from modules.processing import StableDiffusionProcessingImg2Img, process_images
+from probe_faults import models_of, state_of
 
 TITLE = "Live probe"
 FAULTS = ("error", "memory", "interrupt", "skip", "ours")
@@ -40,38 +40,19 @@ _undoing: list[Callable[[], Any]] = []  # a generation that breaks off leaves it
 
 
 def models() -> Iterator[torch.nn.Module]:
-    """Yield the U-Net and the text encoders of the host's model."""
-    forge = getattr(shared.sd_model, "forge_objects", None)
-    if forge is None:
-        yield shared.sd_model.model.diffusion_model
-        yield (
-            shared.sd_model.cond_stage_model
-            if hasattr(shared.sd_model, "cond_stage_model")
-            else shared.sd_model.conditioner
-        )
-    else:
-        yield forge.unet.model.diffusion_model
-        yield forge.clip.patcher.model
+    return models_of(shared.sd_model)
 
 
 def state() -> dict[str, Any]:
     """Return how many hooks are on the model, and a hash of its weights."""
-    digest = hashlib.sha256()
-    hooks: list[Any] = []
-    for model in models():
-        for module in model.modules():
-            hooks += [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-            hooks += [vars(module)["forward"]] if "forward" in vars(module) else []
-        for name, weight in sorted(model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(weight.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    hooks, digest = state_of(models())
     forge = getattr(shared.sd_model, "forge_objects", None)
     modifiers = [] if forge is None else forge.unet.model_options.get("conditioning_modifiers", [])
     return {
         "hooks": len(hooks),  # the host may have its own, as with --medvram
         "ours": sum(getattr(hook, "is_personalization_guidance", False) for hook in hooks),
         "modifiers": len(modifiers),
-        "weights": digest.hexdigest(),
+        "weights": digest,
     }
 
 
