@@ -25,6 +25,10 @@ _LEFT_OUT = (
     "the host left the unconditional branch out of every step, so nothing was guided; "
     "lower its Negative Guidance minimum sigma or its Skip early CFG"
 )
+_LEFT_ALONE = (
+    "no step was guided before the picture ended, but its steps ran without the unconditional branch, "
+    "as outside = None wants it"
+)
 
 
 def clean(model: Any, passes: type[WebuiPass]) -> None:
@@ -234,6 +238,8 @@ class WebuiGuidance:
         self.end_pass()
         if not self._ran:
             self._take_infotext_back()
+            if self._touched and not self._notices.has_told:  # the user has interrupted
+                self.warn(_LEFT_ALONE)
 
     def end(self, processed: Any) -> None:
         """End all there is left, and tell the API's caller what the user was told."""

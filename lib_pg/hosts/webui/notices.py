@@ -34,6 +34,11 @@ class Notices:
         self._of_grid: Told | None = getattr(p, _OF_GRID, None)
         self._told: Told = {} if self._of_grid is None else self._of_grid
 
+    @property
+    def has_told(self) -> bool:
+        """Whether the user was told anything."""
+        return bool(self._told)
+
     def warn(self, message: str, whole: bool = False, of: str = "") -> None:
         """Tell the user a sentence: the cause and what to do; repeating it changes nothing.
 

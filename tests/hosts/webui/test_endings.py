@@ -100,6 +100,26 @@ def test_a_fault_in_the_end_of_a_pass_is_told_and_leaves_the_finished_picture(
     assert p.extra_generation_params["PG mode"] == "PG", "it ran"
 
 
+def test_interrupted_before_any_guided_step_is_told_where_uncond_was_left_out() -> None:
+    with host([dog()]) as model:
+        p = Processing()
+        guidance = start(p, ON | {"start": 0.5, "outside": "None"})
+        assert guidance is not None
+        guidance.write_infotext()
+        guidance.begin_pass(model)
+
+        def step(params: Any) -> None:
+            guidance.before_step(params, model)
+            if guidance._pass is not None and guidance._pass.watch.steps_done == 1:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            sample(p, model, step, **OPTIONS)
+        guidance.end_batch()
+    assert len(p.comments) == 1 and "no step was guided before the picture ended" in p.comments[0]
+    assert p.extra_generation_params == {}
+
+
 @pytest.mark.parametrize("name", ["_strong_of", "_with_weak"])
 def test_a_fault_while_weak_rows_are_left_out_leaves_plain_cfg(
     name: str, monkeypatch: pytest.MonkeyPatch
