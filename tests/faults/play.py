@@ -130,14 +130,13 @@ class _Play:
 
     def _check_claims(self, result: Result, injection: Injection, whole: Result, plain: Result) -> None:
         """What pictures say and what made them: told against the plain and the whole guided run."""
-        stopped = any("fault of its own" in text for text in result.told)
         for number, batch in enumerate(result.batches):
             claims = any(key.startswith("PG") for key in batch.infotext)
             is_plain = batch.predictions == plain.bytes[number][: len(batch.predictions)]
             is_asked = whole.bytes[number][: len(batch.predictions)] == batch.predictions
             if claims and is_plain and batch.predictions and not is_asked:
                 self.complaints.append(f"batch {number + 1} claims what did not run: {batch.infotext}")
-            if not claims and not is_plain and not (stopped or self.webui.reported):
+            if not claims and not is_plain and not (result.told or self.webui.reported):
                 self.complaints.append(f"batch {number + 1} is guided and does not say so")
         if self.scenario.fault.what == "none":
             self._same("the same again", result, whole)

@@ -40,9 +40,9 @@ class ContractSubject(Subject):
         webui.checkpoint = "dream"
         undo()
 
-    def step(self) -> float:
+    def step(self, guided: bool) -> float:
         start = time.process_time()
-        self._run(_REFERENCE, self._all[:1], 2, 64, False)
+        self._run(_REFERENCE if guided else None, self._all[:1], 2, 64, False)
         return (time.process_time() - start) / _STEPS
 
     def caches(self) -> dict[str, int]:

@@ -28,10 +28,10 @@ class LiveSubject(Subject):
         self._done += 1
         print(f"\r{self._done} generations", end="", flush=True)
 
-    def step(self) -> float:
+    def step(self, guided: bool) -> float:
         tags = "".join(f"<lora:{name}:1>" for name in self._running.networks[:1])
         start = time.perf_counter()
-        self._running.picture(tags, {"enabled": True, "weak_ratio": 0.3}, _REFERENCE)
+        self._running.picture(tags, {"enabled": True, "weak_ratio": 0.3} if guided else None, _REFERENCE)
         return (time.perf_counter() - start) / _REFERENCE["steps"]
 
     def caches(self) -> dict[str, int]:
