@@ -21,8 +21,10 @@ CORE = {
     "controls": set(),
     "guidance": set(),
     "prompt": set(),
+    "ranges": set(),
     "settings": {"controls", "guidance"},
     "infotext": {"controls", "settings"},
+    "compare": {"guidance", "ranges", "settings"},
     "deltas": set(),
     "formats": {"deltas"},
     "networks": {"accelerators", "deltas", "guidance", "settings"},
@@ -204,15 +206,16 @@ def test_a_command_line_is_read_without_anything_heavy() -> None:
     assert reached - set(MODULES) <= sys.stdlib_module_names
 
 
-def test_what_runs_in_a_webui_is_imported_when_the_script_is() -> None:
+def test_what_runs_in_a_webui_is_imported_when_the_scripts_are() -> None:
     """After an update on the disk, an import in mid-run would bring new code to the old."""
-    script = "scripts.personalization_guidance"
+    scripts = ("scripts.personalization_guidance", "scripts.personalization_guidance_compare")
     chosen = {
         "lib_pg.hosts.a1111.sampling_pass",
         "lib_pg.hosts.forge.sampling_pass",
     }  # one, at once, by detect
-    at_once = _reached(script, at_once=True).union(*(_reached(name, at_once=True) for name in chosen))
-    later = {name for name in _reached(script, at_once=False) if name in MODULES} - at_once
+    at_once = set().union(*(_reached(name, at_once=True) for name in (*scripts, *chosen)))
+    at_all = set().union(*(_reached(name, at_once=False) for name in scripts))
+    later = {name for name in at_all if name in MODULES} - at_once
     assert later == set()
 
 

@@ -32,6 +32,11 @@ def overrides_of(p: Any) -> dict[str, Any]:
     return dict(overrides) if isinstance(overrides, Mapping) else {}
 
 
+def override(p: Any, settings: Mapping[str, Any]) -> None:
+    """Put settings, by name, in the place of the user's for this cell; what it has already stays."""
+    setattr(p, ATTRIBUTE, {**overrides_of(p), **settings})
+
+
 def cell_of(p: Any) -> str:
     """Return what the axes want for this cell, as users read it; empty where none of them is ours."""
     return ", ".join(f"[PG] {CONTROLS[name].label} {value}" for name, value in overrides_of(p).items())
@@ -104,7 +109,7 @@ def _label(control: Control) -> str:
 
 def _apply(name: str) -> Callable[[Any, Any, Any], None]:
     def apply(p: Any, value: Any, values: Any) -> None:
-        setattr(p, ATTRIBUTE, {**overrides_of(p), name: _setting(name, value)})
+        override(p, {name: _setting(name, value)})
 
     return apply
 

@@ -21,6 +21,7 @@ Pixels = NDArray[np.int16]
 
 TITLE = "Personalization Guidance"
 GRID = "x/y/z plot"
+COMPARE = "personalization guidance: compare"
 
 # The host does not restore a setting that was overridden for one call and is not in its configuration file
 # yet. So every call says all of those that any call here changes.
@@ -177,6 +178,14 @@ class Host:
         args[labels.index("Include Sub Images")] = True
         args[labels.index("Use text inputs instead of dropdowns")] = True
         return self.txt2img(prompt, script_name=GRID, script_args=args, **values)
+
+    def compare(
+        self, prompt: str, methods: Sequence[str], ratios: str = "", scales: str = "", **values: Any
+    ) -> Answer:
+        """Make a comparison: its sheets, then its cells."""
+        return self.txt2img(
+            prompt, script_name=COMPARE, script_args=[list(methods), ratios, scales], **values
+        )
 
     def _scripts(self) -> list[dict[str, Any]]:
         return [script for script in self.call("/sdapi/v1/script-info") if not script["is_img2img"]]
