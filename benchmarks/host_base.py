@@ -30,9 +30,7 @@ def main() -> None:
     parser.add_argument("--other", required=True, help="name of any other checkpoint")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--process", type=int, help="number of the host's process")
-    parser.add_argument(
-        "--cold", type=Path, nargs=2, default=(), metavar="FILE", help="fine-tune and base, both to be forgotten"
-    )
+    parser.add_argument("--cold", type=Path, nargs=2, default=(), metavar="FILE", help="fine-tune and base")
     options = parser.parse_args()
     host, guided = Host(options.url), {"enabled": True, "weak_ratio": 0.5, "base_checkpoint": options.base}
     found: dict[str, list[float]] = {"load": [], "first": [], "later": [], "memory": [], "memory left": []}

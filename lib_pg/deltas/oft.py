@@ -178,7 +178,7 @@ def _cayley(blocks: Tensor, constraint: float) -> Tensor:
     one = torch.eye(blocks.shape[-1])
     try:  # with a huge Q the ones are lost, and what is left may have no inverse
         rotations: Tensor = torch.linalg.solve(one - skew, one + skew, left=False)
-    except torch.linalg.LinAlgError as error:
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch does not list it
         raise FactorError("its oft_blocks make no rotations, expected smaller numbers") from error
     return finite("rotations of oft_blocks", rotations)
 

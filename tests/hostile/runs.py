@@ -89,7 +89,7 @@ def eval_counts(line: str) -> dict[str, int]:
 
 
 def here(kind: str, runs: int, first: int) -> dict[str, int]:
-    """Run inputs of a kind in this process, whose memory is bounded from now on; return what became of them."""
+    """Run inputs of a kind in this process; its memory is bounded from now on; return what became."""
     torch.set_num_threads(1)
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

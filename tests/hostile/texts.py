@@ -54,7 +54,7 @@ def room(folder: Path) -> Iterator[Room]:
 
 
 def _generation(at: Room, args: Any, overrides: dict[str, Any] | None = None, tag: str = "") -> Processing:
-    """Run the host with the extension as its script calls it; see that nothing is claimed that did not run."""
+    """Run the host as its script calls it; see that nothing is claimed that did not run."""
     p = Processing()
     p.pg_overrides = overrides or {}  # type: ignore[attr-defined]
 
