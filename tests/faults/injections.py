@@ -47,8 +47,7 @@ class Injection:
         self._evaluations = evaluations
         self._number = int(fault.at * max(evaluations, 1))
         if fault.what == "ours" and seen.counts:
-            # The end of a pass catches what fails in it; that it is entered at all is taken for granted.
-            names = sorted(name for name in seen.counts if not name.endswith("Pass.end"))
+            names = sorted(seen.counts)
             name = names[int(fault.where * len(names))]
             call = 1 + int(fault.at * seen.counts[name])
             self.calls = Calls(name, call, self.error)

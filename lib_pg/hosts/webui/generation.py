@@ -6,6 +6,7 @@ What belongs to a generation hangs on the host's own processing object `p` and e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -230,7 +231,11 @@ class WebuiGuidance:
         self._touched = self._touched or ended.touched
         try:
             ended.end()
-        except Exception as error:
+        except BaseException as error:
+            with suppress(Exception):  # once more, for what the first try has left
+                ended.end()
+            if not isinstance(error, Exception):
+                raise
             self.warn(f"the end of a pass had a fault of its own, the picture is what it was. {error!r}")
 
     def end_batch(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -98,6 +99,28 @@ def test_a_fault_in_the_end_of_a_pass_is_told_and_leaves_the_finished_picture(
     assert all(map(torch.equal, ours, expected))
     assert len(p.comments) == 1 and "the end of a pass had a fault of its own" in p.comments[0]
     assert p.extra_generation_params["PG mode"] == "PG", "it ran"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()], ids=repr)
+def test_an_end_that_breaks_off_at_once_is_made_up_for(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = A1111Pass.end, []
+
+    def end(self: A1111Pass) -> None:
+        calls.append(self)
+        if len(calls) == 1:
+            raise error
+        whole(self)
+
+    with host([dog()]) as model:
+        guidance = start(Processing(), ON)
+        assert guidance is not None
+        guidance.begin_pass(model)
+        monkeypatch.setattr(A1111Pass, "end", end)
+        with nullcontext() if isinstance(error, Exception) else pytest.raises(KeyboardInterrupt):
+            guidance.end_pass()
+        assert hooks(model) == 0 and len(calls) == 2
 
 
 def test_interrupted_before_any_guided_step_is_told_where_uncond_was_left_out() -> None:
