@@ -219,10 +219,11 @@ class WebuiGuidance:
 
     def end_pass(self) -> None:
         """Detach everything; calling it again changes nothing."""
-        ended, self._pass = self._pass, None
+        ended = self._pass
         if ended is not None:
             self._ran = self._ran or ended.run.ran
             self._end(ended)
+            self._pass = None  # only now: whoever calls this again makes up for an interrupt
             if ended.was_left_out:
                 self.warn(_LEFT_OUT)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from lib_pg.hosts.webui.console import say
+
 
 class SamplerWatch:
     """Counts the steps a sampler has finished, and tells when its loop ends, however that ends.
@@ -14,7 +16,7 @@ class SamplerWatch:
 
     Args:
         sampler: the host's, before it starts.
-        ended: called when it has finished, was interrupted or has failed.
+        ended: called when it has finished, was interrupted or has failed, and again where it fails itself.
     """
 
     def __init__(self, sampler: Any, ended: Callable[[], None]) -> None:
@@ -29,7 +31,13 @@ class SamplerWatch:
             try:
                 return launch(*args, **kwargs)
             finally:
-                ended()
+                try:
+                    ended()
+                except BaseException as error:
+                    ended()  # what the first try has left
+                    if not isinstance(error, Exception):  # an interrupt
+                        raise
+                    say(f"the end of a pass had a fault of its own, the picture is what it was. {error!r}")
 
         sampler.callback_state = finish_step
         sampler.launch_sampling = launch_to_end
