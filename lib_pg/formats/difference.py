@@ -78,7 +78,7 @@ def difference(
     Raises:
         NetworkError: it is for another architecture, incomplete or quantised, or a value is not finite.
     """
-    sources = _sources(checkpoint, called, model)
+    sources = _sources(checkpoint, called, model, own)
     if sources is None:
         return None
     deltas: dict[nn.Module, FineTune | Truncated] = {}
@@ -108,7 +108,9 @@ def parameters_used(module: nn.Module) -> dict[str, nn.Parameter]:
     return own
 
 
-def _sources(checkpoint: Checkpoint, called: str, model: Model) -> dict[nn.Module, dict[str, Source]] | None:
+def _sources(
+    checkpoint: Checkpoint, called: str, model: Model, own: Callable[[nn.Module], Parameters]
+) -> dict[nn.Module, dict[str, Source]] | None:
     """Return where the base has every parameter, by layer; all shapes are checked, nothing is read."""
     tensors = checkpoint.of(model.component)
     inside = {
@@ -125,7 +127,13 @@ def _sources(checkpoint: Checkpoint, called: str, model: Model) -> dict[nn.Modul
     there = {name: place for name, place in found.items() if place.key in tensors}
     if not there and not model.is_unet:
         return None
-    missing = [place.key for name, place in found.items() if name not in there and not _is_spare(*name)]
+    missing = [
+        place.key
+        for (path, name), place in found.items()
+        if (path, name) not in there
+        and not _is_spare(path, name)
+        and own(layers[path][0])[name] is not None  # a network may have given a layer its bias
+    ]
     if missing:
         problem = (
             f"holds {len(there)} of {counted(len(found), 'parameter')} of the loaded model's {called} (not "

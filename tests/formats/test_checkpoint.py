@@ -53,6 +53,22 @@ def test_open_clip_s_names(tmp_path: Path, projection: bool) -> None:
     assert all(torch.equal(base[name], value) for name, value in start.named_parameters())
 
 
+def test_a_bias_that_a_network_has_added_is_none_of_the_base_s(tmp_path: Path) -> None:
+    start = nn.Sequential(nn.Linear(7, 8, bias=False))
+    save_file({"model.diffusion_model.0.weight": start[0].weight.detach() + 1}, tmp_path / "base.safetensors")
+    start[0].bias = nn.Parameter(torch.ones(8))
+
+    def own(module: nn.Module) -> Parameters:
+        return {**parameters_of(module), "bias": None}
+
+    model = Model("unet", "unet", start, "model.diffusion_model.")
+    found = difference(open_checkpoint(tmp_path / "base.safetensors"), "U-Net", model, own)
+    assert found is not None
+    assert list(found.deltas[start[0]].base()) == ["weight"]
+    with pytest.raises(NetworkError, match=r"not model\.diffusion_model\.0\.bias"):
+        difference(open_checkpoint(tmp_path / "base.safetensors"), "U-Net", model, parameters_of)
+
+
 def test_one_moved_value_is_found_at_any_place(tmp_path: Path) -> None:
     start = nn.Sequential(nn.Linear(700, 800), nn.Linear(700, 800))
     tensors = {f"model.diffusion_model.{name}": value.detach() for name, value in start.named_parameters()}
