@@ -58,24 +58,30 @@ class Settings:
 
     enabled: bool = field(
         default=False,
-        metadata=controls.switch("Enabled", "Guide with a weak version of the personalised model."),
+        metadata=controls.switch(
+            "Enabled", "Keep the subject of a LoRA or fine-tune, and follow the prompt."
+        ),
     )
     mode: Mode = field(
         default="PG",
-        metadata=controls.choice(Mode, "Mode", "PG (the paper), AG (autoguidance) or CFG (no change)."),
+        metadata=controls.choice(
+            Mode,
+            "Mode",
+            "PG: more of the subject. AG: the same, with your prompt on both sides. CFG: no change.",
+        ),
     )
     weak_ratio: float = field(
         default=0.7,
         metadata=controls.number(
             "Weak ratio",
-            "How much of the fine-tune the weak branch keeps: lower pushes harder towards the subject, "
-            "higher is closer to plain CFG.",
+            "Lower: more of the subject; higher: closer to plain CFG. The share of the fine-tune that is kept in "
+            "what guidance pushes away from.",
         ),
     )
     weak_prompt: WeakPrompt = field(
         default="Null",
         metadata=controls.choice(
-            WeakPrompt, "Weak prompt", "What PG's weak branch reads: nothing, or the negative."
+            WeakPrompt, "Weak prompt", "What PG pushes away from: no prompt at all, or your negative prompt."
         ),
     )
     schedule: Schedule = field(

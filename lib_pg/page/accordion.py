@@ -29,7 +29,7 @@ _IN_USE: Mapping[str, Callable[[Mapping[str, Any]], bool]] = MappingProxyType(
         "hires_weak_ratio": lambda values: values["hires"] == "Own",
     }
 )
-_NOTHING_YET = "Type a prompt with a network, such as <lora:name:1>, to see what will happen."
+_NOTHING_YET = "Write a prompt with a LoRA, such as <lora:name:1>: here stands what will happen to it."
 
 
 def build(

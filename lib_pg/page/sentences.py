@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from lib_pg.guidance import weak_conditioning
 from lib_pg.settings import Settings
 
-OFF = "Off: pictures are made as if the extension were not there."
+OFF = (
+    "Off: pictures are made as if the extension were not there. "
+    "To begin, tick it and write a prompt with a LoRA, such as <lora:name:1>."
+)
 MODE_CFG = "Mode CFG: the host's own guidance, nothing changes. Choose PG or AG to guide."
 SCALE_1 = "Nothing will happen: at CFG scale 1 there is no guidance. Raise the CFG scale."
 MAY_CHANGE = "This is as far as this prompt says: what is filled in later may hold other networks."

@@ -8,7 +8,10 @@ from typing import Any
 from playwright.sync_api import Locator, Page, expect
 
 _SECONDS = 20
-OFF = "Off: pictures are made as if the extension were not there."
+OFF = (
+    "Off: pictures are made as if the extension were not there. "
+    "To begin, tick it and write a prompt with a LoRA, such as <lora:name:1>."
+)
 
 expect.set_options(timeout=_SECONDS * 1000)
 
