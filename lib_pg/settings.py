@@ -74,8 +74,8 @@ class Settings:
         default=0.7,
         metadata=controls.number(
             "Weak ratio",
-            "Lower: more of the subject; higher: closer to plain CFG. The share of the fine-tune that is kept "
-            "in what guidance pushes away from.",
+            "Lower: more of the subject; higher: closer to plain CFG. The share of the fine-tune that is "
+            "kept in what guidance pushes away from.",
         ),
     )
     weak_prompt: WeakPrompt = field(
