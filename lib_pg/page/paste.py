@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lib_pg import TITLE
+from lib_pg.hosts.webui.console import say
 from lib_pg.infotext import from_infotext
 from lib_pg.page.forecast import as_html
 from lib_pg.page.page_warning import warn_on_page
@@ -54,7 +55,7 @@ class Complaint:
             from_infotext(params)
         except SettingsError as error:
             message = f"The pasted parameters cannot be used, so the extension is off. {error}."
-            print(f"[{TITLE}] {message}")
+            say(message)
             warn_on_page(f"{TITLE}: {message}")
             return as_html([message])
         return ""

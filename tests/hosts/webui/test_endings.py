@@ -12,6 +12,7 @@ import torch
 
 from lib_pg.hosts.a1111.sampling_pass import A1111Pass
 from lib_pg.hosts.webui.console import say
+from lib_pg.hosts.webui.notices import Notices
 from lib_pg.run import GuidedRun
 from lib_pg.weak_branch import WeakBranch
 from tests.hosts.a1111.guided import ON, dog, guided, hooks, plain, start
@@ -42,6 +43,15 @@ def test_a_console_without_a_name_s_letters_is_told_in_others(monkeypatch: pytes
     say("no network 猫")
     monkeypatch.undo()
     assert console.text == "[Personalization Guidance] no network \\u732b\n"
+
+
+def test_what_strangers_write_commands_no_terminal_and_can_be_sent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    p = Processing()
+    Notices(p, lambda message: None).warn("no network \x1b[2J\ud800\nDone")
+    assert capsys.readouterr().out == "[Personalization Guidance] no network ?[2J??Done\n"
+    assert p.comments == ["Personalization Guidance: no network ?[2J??Done"]
 
 
 @pytest.mark.parametrize("error", [ValueError("closed"), BrokenPipeError()], ids=repr)
