@@ -92,6 +92,7 @@ class _Row:
         """Keep the controls' values under a name; one that is taken needs a second press."""
         import gradio as gr
 
+        name = name if isinstance(name, str) else ""  # the page's API may send anything
         question = f"save {name.strip()}"
         taken = name.strip() in self._store.names() and name.strip() not in BUILT_IN
         if taken and asked != question:
@@ -108,7 +109,7 @@ class _Row:
         """Forget the chosen preset, at the second press."""
         import gradio as gr
 
-        name = name or ""
+        name = name if isinstance(name, str) else ""
         question = f"delete {name}"
         if name not in BUILT_IN and name in self._store.names() and asked != question:
             return [gr.update(), as_html([f"Press Delete again to delete {name}."]), question]

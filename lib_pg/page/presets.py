@@ -68,6 +68,7 @@ class PresetStore:
         Raises:
             PresetError: there is none of that name, or it is not usable.
         """
+        name = _text(name)
         if name in BUILT_IN:
             return BUILT_IN[name]
         kept = self._read()
@@ -99,6 +100,7 @@ class PresetStore:
         Raises:
             PresetError: it is built in, there is none of that name, or the file is not writable.
         """
+        name = _text(name)
         if name in BUILT_IN:
             raise PresetError(f"{name!r} is built in and stays; choose one of your own.")
         with _CHANGING:
@@ -172,7 +174,7 @@ def _kept_values(values: object) -> dict[str, Any]:
 
 
 def _checked_name(name: object) -> str:
-    stripped = name.strip() if isinstance(name, str) else ""
+    stripped = _text(name).strip()
     if not _is_name(stripped):
         raise PresetError(f"A preset needs a name of 1 to {MAX_NAME} printable characters; type one.")
     if stripped in BUILT_IN:
@@ -188,5 +190,10 @@ def _is_name(name: str) -> bool:
     )
 
 
-def _shown(name: object) -> str:
-    return repr(name[:MAX_NAME]) if isinstance(name, str) else "without a name"
+def _text(name: object) -> str:
+    """Return a name as the page's API gives it, which may be anything."""
+    return name if isinstance(name, str) else ""
+
+
+def _shown(name: str) -> str:
+    return repr(name[:MAX_NAME]) if name else "without a name"
