@@ -100,7 +100,8 @@ class Host:
             raise HostError(error.code, error.read().decode(errors="replace")) from None
 
     def has_option(self, name: str) -> bool:
-        return name in self._known_options
+        # Forge lists what has been saved once: ours is there with the extension.
+        return name in self._known_options or name.startswith("pg_")
 
     def networks(self) -> list[str]:
         """Return the names of the networks that a prompt can name."""
