@@ -35,20 +35,55 @@ CLASSES = {
     "CFGDenoiserParams": "modules/script_callbacks.py",
     "CheckpointInfo": "modules/sd_models.py",
     "ExtraNetworkParams": "modules/extra_networks.py",
+    "GridAnnotation": "modules/images.py",
     "InputAccordion": "modules/ui_components.py",
     "Network": "extensions-builtin/Lora/network.py",
     "NetworkOnDisk": "extensions-builtin/Lora/network.py",
     "OptionInfo": "modules/options.py",
+    "Processed": "modules/processing.py",
     "Sampler": "modules/sd_samplers_common.py",
     "Script": "modules/scripts.py",
     "SdConditioning": "modules/prompt_parser.py",
+    "State": "modules/shared_state.py",
     "StableDiffusionProcessing": "modules/processing.py",
     "StableDiffusionProcessingTxt2Img": "modules/processing.py",
 }
 # Every definition counts: methods of a kind of model, or functions of a module.
-FUNCTIONS = ("get_learned_conditioning", "list_models", "on_before_ui", "on_cfg_denoiser", "on_ui_settings")
+FUNCTIONS = (
+    "create_infotext",
+    "draw_grid_annotations",
+    "fix_seed",
+    "get_learned_conditioning",
+    "image_grid",
+    "list_models",
+    "on_before_ui",
+    "on_cfg_denoiser",
+    "on_ui_settings",
+    "process_images",
+    "save_image",
+    "updateTotal",
+)
+# The host's options about grids and the pictures in them.
+OPTIONS = (
+    "enable_pnginfo",
+    "grid_extended_filename",
+    "grid_format",
+    "grid_save",
+    "img_max_size_mp",
+    "return_grid",
+    "return_mask",
+    "return_mask_composite",
+)
 # Names that are assigned somewhere: attributes that the host puts on its objects, and globals of a module.
-ASSIGNED = ("axis_options", "checkpoints_list", "loaded_networks", "scripts_data", "sd_checkpoint_info")
+ASSIGNED = (
+    "alwayson_scripts",
+    "axis_options",
+    "checkpoints_list",
+    "loaded_networks",
+    "mask_for_overlay",
+    "scripts_data",
+    "sd_checkpoint_info",
+)
 
 A1111_CLASSES = {
     "CFGDenoiser": "modules/sd_samplers_cfg_denoiser.py",
@@ -103,7 +138,7 @@ FORGE_ORDERS = {
 # What some of the hosts call otherwise.
 ALIASES = {"ForgeObjects": "ForgeSD"}
 
-COLUMNS = 110  # of a record, where names and values allow
+COLUMNS = 140  # of a record, where names and values allow
 
 
 def record(host: Path) -> dict[str, Any]:
@@ -121,6 +156,7 @@ def record(host: Path) -> dict[str, Any]:
     own = ASSIGNED + (FORGE_ASSIGNED if forge else A1111_ASSIGNED)
     assigned: dict[str, list[str]] = {name: [] for name in sorted(own)}
     calls: dict[str, list[Any]] = {}
+    options: dict[str, list[str]] = {name: [] for name in OPTIONS}
     for file, tree in trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and node.name in functions:
@@ -128,6 +164,8 @@ def record(host: Path) -> dict[str, Any]:
                     functions[node.name].append({"file": file, "parameters": _signature(node)})
             elif isinstance(node, ast.Call) and (method := _script_call(node)) in methods:
                 calls.setdefault(method, []).append({"file": file, "keywords": _keywords(node)})
+            elif isinstance(node, ast.Constant) and node.value in options and file.endswith("_options.py"):
+                options[node.value].append(file)
             for name in _targets(node):
                 if name in assigned and file not in assigned[name]:
                     assigned[name].append(file)
@@ -136,11 +174,12 @@ def record(host: Path) -> dict[str, Any]:
         "classes": {name: found for name, found in classes.items() if found is not None},
         "functions": functions,
         "assigned": assigned,
+        "options": options,
         "script_calls": dict(sorted(calls.items())),
         **(_forge_facts(trees | dict(_trees(host, LENT))) if forge else {}),
         "missing": sorted(
             [name for name, found in classes.items() if found is None]
-            + [name for name, found in (functions | assigned).items() if not found]
+            + [name for name, found in (functions | assigned | options).items() if not found]
         ),
     }
 

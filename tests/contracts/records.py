@@ -22,18 +22,21 @@ from tests.hosts.forge import stand_in as forge_stand_in
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCRIPT = "scripts/personalization_guidance.py"
+COMPARE_SCRIPT = "scripts/personalization_guidance_compare.py"
 ADAPTER = "lib_pg/hosts/webui/generation.py"
 WEBUI_PASS = "lib_pg/hosts/webui/sampling_pass.py"
 WATCH = "lib_pg/hosts/webui/sampler_watch.py"
 A1111 = "lib_pg/hosts/a1111/sampling_pass.py"
 A1111_NETWORKS = "lib_pg/hosts/a1111/networks.py"
 A1111_MERGING = "lib_pg/hosts/a1111/merging.py"
+CELLS = "lib_pg/hosts/webui/cells.py"
 CHECKPOINTS = "lib_pg/hosts/webui/checkpoints.py"
 LORA = "lib_pg/hosts/webui/lora_extension.py"
 FORGE = "lib_pg/hosts/forge/sampling_pass.py"
 FORGE_MERGING = "lib_pg/hosts/forge/merging.py"
 FORGE_NETWORKS = "lib_pg/hosts/forge/networks.py"
 FORGE_PATCHES = "lib_pg/hosts/forge/patches.py"
+SHEETS = "lib_pg/hosts/webui/sheets.py"
 
 RECORDS = [json.loads(path.read_text("utf-8")) for path in sorted(ROOT.glob("tests/contracts/*.json"))]
 PROCESSING = "StableDiffusionProcessingTxt2Img"
@@ -65,6 +68,18 @@ READS = [
 ]
 # Of the hosts that were recorded since.
 CHECKPOINT_READS = [(CHECKPOINTS, "info", "CheckpointInfo")]
+COMPARE_READS = [
+    (CELLS, "own", PROCESSING),
+    (CELLS, "p", PROCESSING),
+    (CELLS, "processed", "Processed"),
+    (CELLS, "script", "Script"),
+    (CELLS, "shared.state", "State"),
+    (CELLS, "state", "State"),
+    (SHEETS, "made.p", PROCESSING),
+    (SHEETS, "own", PROCESSING),
+    (SHEETS, "p", PROCESSING),
+    (SHEETS, "processed", "Processed"),
+]
 A1111_READS = [
     (A1111_NETWORKS, "loaded", "Network"),
     (A1111_NETWORKS, "part", "NetworkModuleLora"),
@@ -109,6 +124,7 @@ def label(record: Record) -> str:
 
 def reads_of(record: Record) -> list[tuple[str, str, str]]:
     more = CHECKPOINT_READS if "CheckpointInfo" in record["classes"] else []
+    more = more + (COMPARE_READS if "Processed" in record["classes"] else [])
     return READS + more + (FORGE_READS if is_forge(record) else A1111_READS)
 
 
@@ -185,13 +201,14 @@ def stand_ins(record: Record) -> Mapping[str, object]:
 
 
 def script_methods() -> Iterator[tuple[ast.FunctionDef, set[str]]]:
-    """Yield the methods of our script, with the keyword arguments that each of them reads."""
-    (script,) = [node for node in parse(SCRIPT).body if isinstance(node, ast.ClassDef)]
-    for method in script.body:
-        if isinstance(method, ast.FunctionDef):
-            keywords = {
-                ast.literal_eval(node.slice)
-                for node in ast.walk(method)
-                if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "given"
-            }
-            yield method, keywords
+    """Yield the methods of our scripts, with the keyword arguments that each of them reads."""
+    for file in (SCRIPT, COMPARE_SCRIPT):
+        (script,) = [node for node in parse(file).body if isinstance(node, ast.ClassDef)]
+        for method in script.body:
+            if isinstance(method, ast.FunctionDef):
+                keywords = {
+                    ast.literal_eval(node.slice)
+                    for node in ast.walk(method)
+                    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "given"
+                }
+                yield method, keywords

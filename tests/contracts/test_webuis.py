@@ -19,6 +19,7 @@ from tests.contracts.records import (
     A1111_MERGING,
     BY_FILE,
     CALLS,
+    CELLS,
     FORGE,
     MISSING,
     OPTIONAL,
@@ -27,6 +28,7 @@ from tests.contracts.records import (
     PROCESSING,
     RECORDS,
     SCRIPT,
+    SHEETS,
     WEBUI_PASS,
     Record,
     cases,
@@ -44,6 +46,7 @@ from tests.contracts.records import (
 from tests.hosts.a1111 import lora_extension
 from tests.hosts.a1111 import stand_in as a1111_stand_in
 from tests.hosts.forge import sampling
+from tests.hosts.webui import comparing
 
 
 @pytest.fixture(params=RECORDS, ids=label)
@@ -178,6 +181,51 @@ def test_an_encoded_prompt_depends_on_what_the_host_says(record: Record) -> None
     theirs = record["classes"]["StableDiffusionProcessing"]["methods"]["cached_params"].split(", ")
     assert theirs == inspect.getfullargspec(sampling.Processing.cached_params).args
     assert not call.keywords and len(call.args) == len(theirs) - 1
+
+
+COMPARED = [record for record in RECORDS if "options" in record]  # of the hosts that were recorded since
+
+
+@pytest.mark.parametrize("record", COMPARED, ids=label)
+def test_several_pictures_are_made_and_drawn_as_the_host_does(record: Record) -> None:
+    """What is called, with which arguments and options, in our code and in the stand-in's place of it."""
+    host, stand_in = comparing.Host(), set[str]()
+    for file in (CELLS, SHEETS):
+        tree = parse(file)
+        assert reads(tree, "shared.opts") <= set(record["options"])
+        assert reads(tree, "shared.opts") <= set(vars(host.opts))
+        for module in ("processing", "images"):
+            for name in reads(tree, module) - {"Processed", "GridAnnotation"}:
+                stand_in.add(name)
+                theirs, own = _parameters(record, name), inspect.signature(getattr(host, name)).parameters
+                named = [one.name for one in own.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+                assert named == theirs[: len(named)], name
+                for call in _calls(tree, f"{module}.{name}"):
+                    free = theirs[len(call.args) :]
+                    assert len(call.args) <= len(theirs)
+                    assert {keyword.arg for keyword in call.keywords} <= set(free), name
+    assert len(stand_in) == 6
+    assert reads(parse(CELLS), "shared.total_tqdm") == {"updateTotal"} and record["functions"]["updateTotal"]
+    assert set(vars(host.state)) <= names(record, "State")
+    own_p = set(vars(comparing.Processing())) - {"mask_for_overlay"}
+    assert unknown(record, PROCESSING, own_p) == []
+    assert unknown(record, "Processed", set(vars(comparing.Processed(comparing.Processing(), [])))) == []
+    given = record["classes"]["Processed"]["methods"]["__init__"].split(", ")
+    assert given[1:3] == ["p", "images_list"]
+    assert record["classes"]["GridAnnotation"]["methods"]["__init__"].split(", ")[1] == "text"
+    assert all(record["assigned"][name] for name in ("alwayson_scripts", "mask_for_overlay"))
+
+
+def _parameters(record: Record, name: str) -> list[str]:
+    (found,) = record["functions"][name]
+    parameters: list[str] = found["parameters"].split(", ")
+    return parameters
+
+
+def _calls(tree: ast.Module, function: str) -> list[ast.Call]:
+    return [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == function
+    ]
 
 
 DROPPED = {

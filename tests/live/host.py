@@ -34,6 +34,7 @@ OPTIONS: Mapping[str, Any] = {
     "token_merging_ratio": 0,
     "token_merging_ratio_hr": 0,
     "hypertile_enable_unet": False,
+    "return_grid": True,
 }
 _SMALL: Mapping[str, Any] = {
     "negative_prompt": "ugly",

@@ -106,13 +106,20 @@ def _copy(p: Any) -> Any:
 
 
 def _make(p: Any) -> Made:
-    from modules import processing, shared
+    from modules import processing
 
     processed = processing.process_images(p)
     first = processed.index_of_first_image
     infotexts = list(processed.infotexts[first:])
-    with_masks = 1
-    if getattr(p, "mask_for_overlay", None) is not None:
-        with_masks += bool(shared.opts.return_mask) + bool(shared.opts.return_mask_composite)
-    pictures = processed.images[first : first + with_masks * len(infotexts) : with_masks]
+    step = 1 + _masks_with_each(p)
+    pictures = processed.images[first : first + step * len(infotexts) : step]
     return Made(p, processed, list(pictures), infotexts[: len(pictures)])
+
+
+def _masks_with_each(inpainting: Any) -> int:
+    """Return how many masks the host puts behind every picture that it inpaints."""
+    from modules import shared
+
+    if getattr(inpainting, "mask_for_overlay", None) is None:
+        return 0
+    return bool(shared.opts.return_mask) + bool(shared.opts.return_mask_composite)
