@@ -102,9 +102,6 @@ def here(kind: str, runs: int, first: int) -> dict[str, int]:
 def _files(kind: str, runs: int, first: int, folder: Path, counts: Counter[str]) -> None:
     makers = Makers()
     untouched = files.Untouched(makers.pipeline)
-    for case in makers.cases:  # what is made once is no part of a run
-        makers.network(case)
-    makers.checkpoint()
     with bounded_memory():
         for number in range(first, first + runs):
             print(f"{_AT}{number}", flush=True)
