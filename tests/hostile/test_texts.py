@@ -50,4 +50,4 @@ def test_a_console_of_few_letters_ends_nothing(tmp_path: Path, monkeypatch: pyte
     with (tmp_path / "console.txt").open("w", encoding="ascii") as console, texts.room(tmp_path) as at:
         monkeypatch.setattr(sys, "stdout", console)
         texts.prompts(at, "a dog <lora:\u72ac\x1b[31m\ud800:1>")
-    assert "??[31m?" in (tmp_path / "console.txt").read_text("ascii")
+    assert "\\u72ac?[31m?" in (tmp_path / "console.txt").read_text("ascii")

@@ -192,6 +192,7 @@ WRITING = {
     "page/presets.py": {"_replace"},
     "cli/evaluate/part_files.py": {"part_file"},
     "cli/evaluate/fine_tunes.py": {"_save_checkpoint"},
+    "page/compare.py": {"_drawn"},  # by the host itself, as its own grids
 }
 _METHODS = {"write_text", "write_bytes", "savefig", "save", "save_pretrained", "dump", "save_file", "tofile"}
 

@@ -141,12 +141,16 @@ def _of_files(pairs: Mapping[str, str], files: Collection[str]) -> list[str]:
 def _unused(pairs: Mapping[str, str], more: Collection[str]) -> str:
     used = {*more, *_FIELDS, *_TOGETHER, *_OF_GUIDANCE, *_WITHOUT_EFFECT}
     left = [
-        f"{key} {value if len(value) <= _SHOWN else value[:_SHOWN] + '...'}"
+        f"{_cut(key)} {_cut(value)}"
         for key, value in pairs.items()
         if key not in used and value not in _NEUTRAL.get(key, ())
     ]
     more = f" and {len(left) - _LISTED} more" if len(left) > _LISTED else ""
     return ", ".join(left[:_LISTED]) + more
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _position(pairs: Mapping[str, str], given: Collection[str]) -> int:
