@@ -1,0 +1,1 @@
+"""Readers of what strangers write, fuzzed by coverage where atheris is installed."""
