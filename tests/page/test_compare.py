@@ -177,6 +177,17 @@ def test_the_host_s_options_say_what_becomes_of_sheets(host: Host) -> None:
     assert host.saved == [] and host.labels == []
 
 
+def test_a_request_s_own_options_count_as_in_the_host(host: Host) -> None:
+    """The host has them only while it makes a picture."""
+    own = {"return_grid": False, "grid_save": False}
+    found = compare(Processing(ON, override_settings=own), ["CFG", "PG"], "0")
+    assert len(found.images) == 3 and host.labels == host.saved == []
+    host.opts.img_max_size_mp = 0
+    own = {"img_max_size_mp": 200, "grid_format": "jpg"}
+    assert len(compare(Processing(ON, override_settings=own), ["CFG", "PG"], "").images) == 3
+    assert host.saved[0][2]["extension"] == "jpg"
+
+
 def test_masks_are_no_pictures(host: Host) -> None:
     host.opts.return_mask = True
     found = compare(Processing(ON, mask_for_overlay="a mask", batch_size=2), ["CFG", "PG"], "")

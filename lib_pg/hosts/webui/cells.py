@@ -47,6 +47,17 @@ def own_args(p: Any) -> Sequence[Any]:
     return []
 
 
+def option(p: Any, name: str) -> Any:
+    """Return an option of the host for this request.
+
+    A request may override it, and the host then has that value only while it makes a picture.
+    """
+    from modules import shared
+
+    overridden = p.override_settings or {}
+    return overridden[name] if name in overridden else getattr(shared.opts, name)
+
+
 def make_cells(p: Any, cells: Sequence[Callable[[Any], None]]) -> Iterator[Made | None]:
     """Make a picture for each cell, and yield what became of it: None where it was skipped.
 
@@ -118,8 +129,6 @@ def _make(p: Any) -> Made:
 
 def _masks_with_each(inpainting: Any) -> int:
     """Return how many masks the host puts behind every picture that it inpaints."""
-    from modules import shared
-
     if getattr(inpainting, "mask_for_overlay", None) is None:
         return 0
-    return bool(shared.opts.return_mask) + bool(shared.opts.return_mask_composite)
+    return bool(option(inpainting, "return_mask")) + bool(option(inpainting, "return_mask_composite"))

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from lib_pg.hosts.webui.cells import Made
+from lib_pg.hosts.webui.cells import Made, option
 
 _FILE = "pg_compare"
 
@@ -31,18 +31,14 @@ class Drawn:
 
 def are_drawn(p: Any) -> bool:
     """Say whether the host's options want grids at all, to be shown or to be saved."""
-    from modules import shared
-
-    return bool(shared.opts.return_grid or _are_saved(p))
+    return bool(option(p, "return_grid") or _are_saved(p))
 
 
 def check_size(p: Any, rows: int, columns: int) -> None:
     """Raise SheetTooLarge where the host's limit is below a sheet of so many pictures."""
-    from modules import shared
-
     width, height = _size(p)
     megapixels = rows * columns * width * height / 1e6
-    limit = shared.opts.img_max_size_mp
+    limit = option(p, "img_max_size_mp")
     if megapixels > limit:
         raise SheetTooLarge(
             f"a sheet of {columns} by {rows} pictures would have {megapixels:.0f} megapixels, and the host's "
@@ -83,9 +79,9 @@ def infotext_of(made: Made, values: Mapping[str, str]) -> str:
 
 def save(p: Any, drawn: Drawn, made: Made) -> None:
     """Save a sheet where the host saves its grids, if it is to."""
-    from modules import images, shared
+    from modules import images
 
-    if shared.opts.enable_pnginfo:
+    if option(p, "enable_pnginfo"):
         drawn.picture.info["parameters"] = drawn.infotext
     if _are_saved(p):
         images.save_image(
@@ -94,9 +90,9 @@ def save(p: Any, drawn: Drawn, made: Made) -> None:
             _FILE,
             seed=made.p.all_seeds[0],
             prompt=made.p.all_prompts[0],
-            extension=shared.opts.grid_format,
+            extension=option(p, "grid_format"),
             info=drawn.infotext,
-            short_filename=not shared.opts.grid_extended_filename,
+            short_filename=not option(p, "grid_extended_filename"),
             grid=True,
             p=made.p,
         )
@@ -109,9 +105,7 @@ def result(drawn: Sequence[Drawn], made: Sequence[Made]) -> Any:
         drawn: the sheets.
         made: the cells, one at least.
     """
-    from modules import shared
-
-    shown = list(drawn) if shared.opts.return_grid else []
+    shown = list(drawn) if option(made[0].p, "return_grid") else []
     processed = copy(made[-1].processed)  # it has the comments of all
     processed.images = [sheet.picture for sheet in shown] + [one for cell in made for one in cell.pictures]
     processed.infotexts = [sheet.infotext for sheet in shown] + [
@@ -133,9 +127,7 @@ def nothing(p: Any) -> Any:
 
 
 def _are_saved(p: Any) -> bool:
-    from modules import shared
-
-    return bool(shared.opts.grid_save and not p.do_not_save_grid)
+    return bool(option(p, "grid_save") and not p.do_not_save_grid)
 
 
 def _size(p: Any) -> tuple[float, float]:
