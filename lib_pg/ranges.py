@@ -25,8 +25,9 @@ def numbers(text: object, minimum: float, maximum: float, most: int) -> list[flo
     """Return the numbers that a text lists, in its order, each once; none for an empty text.
 
     Args:
-        text: parts with commas between: a number, `0-1` in steps of 1, `0-1 (+0.25)` in those steps (the
-            last one is the greatest that is not beyond the end) or `0-1 [5]`, that many with both ends.
+        text: parts with commas between: a number, `0-1` or `1-0` in steps of 1, `0-1 (+0.25)` in those
+            steps (the last one is the greatest that is not beyond the end) or `0-1 [5]`, that many with both
+            ends.
         minimum: least number allowed, included.
         maximum: greatest number allowed, included.
         most: how many different numbers are allowed.
@@ -51,18 +52,28 @@ def numbers(text: object, minimum: float, maximum: float, most: int) -> list[flo
 
 
 def _values(part: str, most: int) -> list[float]:
-    """Return the numbers of one part; how many is known before any is made."""
     if (plain := _number(part)) is not None:
         return [plain]
-    match = _RANGE.fullmatch(part)
-    if match is None:
+    if (found := spread(part, most)) is None:
         raise RangeError(f"got {_shown(part)}, which cannot be read; {_HOW}")
+    return found
+
+
+def spread(part: str, most: int) -> list[float] | None:
+    """Return the numbers of a range or count, which `numbers` describes; None where a part is neither.
+
+    Raises:
+        RangeError: it leads nowhere, or to more than `most` numbers; that is known before any is made.
+    """
+    match = _RANGE.fullmatch(part.strip())
+    if match is None:
+        return None
     first, last = _end(part, match["first"]), _end(part, match["last"])
     if match["count"] is not None:
         count = int(match["count"])
         step = (last - first) / (count - 1) if count > 1 else 0.0
     else:
-        step = _end(part, match["step"]) if match["step"] else 1.0
+        step = _end(part, match["step"]) if match["step"] else math.copysign(1.0, last - first)
         if not step or (last - first) / step < 0:
             raise RangeError(f"got {_shown(part)}, whose step leads nowhere; {_HOW}")
         steps = (last - first) / step

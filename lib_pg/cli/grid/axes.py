@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,11 +12,10 @@ from typing import Any, NoReturn
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.options import add_options
+from lib_pg.ranges import RangeError, spread
 
 VALUES_MAX = 100
 CELLS_MAX = 1000
-_NUMBER = r"([+-]?\d{1,19}(?:\.\d{0,9})?)"
-_RANGE = re.compile(rf"\s*{_NUMBER}\s*-\s*{_NUMBER}\s*(?:\(\s*{_NUMBER}\s*\)|\[\s*(\d{{1,9}})\s*\])?\s*")
 # What is no setting of one picture.
 _NO_AXES = ("out", "count", "device", "help")
 
@@ -104,8 +102,11 @@ def _texts(name: str, values: str, kind: object) -> list[str]:
         raise UsageError(f"the values of {name} have a line break; write them on one line")
     texts: list[str] = []
     for text in next(csv.reader([values], skipinitialspace=True), []):
-        found = _RANGE.fullmatch(text) if kind in (int, float) else None
-        texts += _spread(name, found, kind is int) if found else [text.strip()]
+        try:
+            found = spread(text, VALUES_MAX) if kind in (int, float) else None
+        except RangeError as error:
+            raise UsageError(f"{name}: {error}") from error
+        texts += [text.strip()] if found is None else [_written(number, kind) for number in found]
         if len(texts) > VALUES_MAX:
             raise UsageError(f"{name} has over {VALUES_MAX} values; give fewer")
     if not texts:
@@ -115,18 +116,5 @@ def _texts(name: str, values: str, kind: object) -> list[str]:
     return texts
 
 
-def _spread(name: str, found: re.Match[str], whole: bool) -> list[str]:
-    """Return the numbers of a range: both ends, by steps of 1 or another, or so many."""
-    start, end = float(found[1]), float(found[2])
-    if found[4] is not None:
-        count = int(found[4])
-        if not 1 <= count <= VALUES_MAX:
-            raise UsageError(f"{name} has a range of {count} values; give 1 to {VALUES_MAX}")
-        step = (end - start) / max(1, count - 1)
-    else:
-        step = float(found[3]) if found[3] is not None else math.copysign(1.0, end - start)
-        if not step or (end - start) * step < 0:
-            raise UsageError(f"{name} has the range {found[0].strip()!r}, which never reaches its end")
-        count = min(math.floor((end - start) / step + 1e-9) + 1, VALUES_MAX + 1)
-    numbers = [start + index * step for index in range(count)]
-    return [str(int(number)) if whole else f"{round(number, 9) + 0.0:.10g}" for number in numbers]
+def _written(number: float, kind: object) -> str:
+    return str(int(number)) if kind is int else f"{number:.10g}"
