@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib_pg.deltas.kind import FactorError, Header
@@ -20,10 +21,12 @@ class Outline:
     Attributes:
         family: what it seems to be for: 'SD 1.x', 'SD 2.x', 'SDXL', 'SD3', 'Flux' or 'unknown'.
         kinds: what its layers are, as users call them, such as 'LoHa'; what lies over a kind counts as well.
+        metadata: its free text.
     """
 
     family: str
     kinds: frozenset[str]
+    metadata: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def outline_network(path: Path) -> Outline:
@@ -44,7 +47,7 @@ def outline_network(path: Path) -> Outline:
         named = {part for headers in parts.values() for part in headers}
         kinds = {kind.name for kind in KINDS if named & kind.parts.keys()}
         kinds |= {modifier.name for modifier in MODIFIERS if named & modifier.parts.keys()}
-        return Outline(guess_family(widths, container.metadata), frozenset(kinds))
+        return Outline(guess_family(widths, container.metadata), frozenset(kinds), container.metadata)
 
 
 def family_of_checkpoint(path: Path) -> str:

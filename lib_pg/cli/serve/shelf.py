@@ -11,10 +11,7 @@ from typing import Any
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.networks import names_of
 from lib_pg.cli.paths import BUNDLED_LORA, BUNDLED_PIPELINE
-from lib_pg.formats import NetworkError
-from lib_pg.formats.family import UNKNOWN
-from lib_pg.formats.outline import outline_network
-from lib_pg.hosts.webui.network_files import KnownNetwork
+from lib_pg.hosts.webui.network_files import KnownNetwork, NetworkFiles
 from lib_pg.page.situation import HostFiles
 
 BUNDLED_NAME = "bundled tiny model"
@@ -30,7 +27,7 @@ class Shelf:
 
     def __init__(self, checkpoints: Path | None, networks: Path | None) -> None:
         self._folders = checkpoints, networks
-        self._outlines: dict[tuple[Path, int], KnownNetwork] = {}
+        self._headers = NetworkFiles()
         self.checkpoints: MappingProxyType[str, Path]
         self.networks: MappingProxyType[str, Path]
         self.look()
@@ -61,17 +58,7 @@ class Shelf:
 
     def _known(self, name: str) -> KnownNetwork | None:
         path = self.network(name)
-        if path is None:
-            return None
-        try:
-            key = path, path.stat().st_mtime_ns
-            if key not in self._outlines:
-                outline = outline_network(path)
-                family = "" if outline.family == UNKNOWN else outline.family
-                self._outlines[key] = KnownNetwork(family=family, kinds=outline.kinds)
-        except (OSError, NetworkError):  # what is wrong with a file is said when it is loaded
-            return KnownNetwork()
-        return self._outlines[key]
+        return None if path is None else self._headers.of_file(path)
 
 
 def _by_name(paths: list[Path]) -> MappingProxyType[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,9 +44,11 @@ class NetworkFiles:
         if on_disk is None:
             return None
         path = Path(str(getattr(on_disk, "filename", "")))
-        nothing: tuple[str, frozenset[str]] = ("", frozenset())
-        family, kinds = self._read(path, "network", lambda: _outline(path), nothing)
-        return KnownNetwork(metadata_on_disk(on_disk), family, kinds)
+        return replace(self.of_file(path), metadata=metadata_on_disk(on_disk))
+
+    def of_file(self, path: Path) -> KnownNetwork:
+        """Return what the header of a network's file says; nothing where it cannot be read."""
+        return self._read(path, "network", lambda: _outline(path), KnownNetwork())
 
     def family_of_checkpoint(self) -> str:
         """Return the family of the checkpoint that makes the next picture; empty where it cannot be told."""
@@ -104,9 +106,9 @@ def _mapping(attribute: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _outline(path: Path) -> tuple[str, frozenset[str]]:
+def _outline(path: Path) -> KnownNetwork:
     outline = outline_network(path)
-    return ("" if outline.family == UNKNOWN else outline.family), outline.kinds
+    return KnownNetwork(outline.metadata, "" if outline.family == UNKNOWN else outline.family, outline.kinds)
 
 
 def _family(path: Path) -> str:

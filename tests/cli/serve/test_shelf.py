@@ -62,6 +62,7 @@ def test_the_line_knows_the_networks_and_what_cannot_be_read(tmp_path: Path) -> 
     files = Shelf(None, made(tmp_path, "broken.safetensors")).host_files()
     known = files.find(BUNDLED_LORA.stem)
     assert known is not None and known.kinds == {"LoRA"}
+    assert known.metadata["ss_network_module"] == "networks.lora"  # by which accelerators are told
     broken = files.find("broken")
     assert broken is not None and broken.kinds == frozenset()
     assert files.find("none") is None
