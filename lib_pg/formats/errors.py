@@ -23,8 +23,15 @@ class NetworkError(ValueError):
 
 def printable(text: str) -> str:
     """Return `text` on one line, without control characters, cut to `NAME_LENGTH` characters."""
-    short = text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 3] + "..."
-    return "".join(letter if letter.isprintable() else "?" for letter in short)
+    return one_line(text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 3] + "...")
+
+
+def one_line(text: str) -> str:
+    """Return `text` with `?` for what is no letter.
+
+    Terminals follow control characters, and half of a pair of surrogates is no text that could be sent.
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def counted(number: int, noun: str) -> str:

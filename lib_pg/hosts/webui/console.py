@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from lib_pg import TITLE
-
-
-def printable(text: str) -> str:
-    """Return a text on one line, `?` for what is no letter: terminals follow commands, and half of a pair of
-    surrogates is no text that could be sent."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+from lib_pg.formats.errors import one_line
 
 
 def say(text: str) -> None:
@@ -16,7 +11,7 @@ def say(text: str) -> None:
 
     One of Windows may not have a name's letters, and one that was closed has no place for any.
     """
-    line = f"[{TITLE}] {printable(text)}"
+    line = f"[{TITLE}] {one_line(text)}"
     try:
         print(line)
     except UnicodeEncodeError:

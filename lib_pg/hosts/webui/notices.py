@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from lib_pg import TITLE
-from lib_pg.hosts.webui.console import printable, say
+from lib_pg.formats.errors import one_line
+from lib_pg.hosts.webui.console import say
 
 # Where a grid's cells, copies of one processing object, find what others of them have told.
 _OF_GRID = "personalization_guidance_told"
@@ -30,7 +31,7 @@ class Notices:
     def __init__(self, p: Any, warn_on_page: Callable[[str], None], cell: str = "") -> None:
         self._p = p
         self._warn_on_page = warn_on_page
-        self._cell = printable(cell)
+        self._cell = one_line(cell)
         self._of_grid: Told | None = getattr(p, _OF_GRID, None)
         self._told: Told = {} if self._of_grid is None else self._of_grid
 
@@ -46,7 +47,7 @@ class Notices:
             whole: it is about the generation, not about one of its passes.
             of: the model it is about, where that is not the first: what holds for both is told once.
         """
-        message = printable(message)
+        message = one_line(message)
         texts = self._told.setdefault(message, {})
         name = "" if whole else _pass_of(self._p)
         if name in texts or (of and texts):
