@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from lib_pg.deltas import Delta
 from lib_pg.formats import NetworkError, read_network
 
 DOWN, UP, ALPHA, MID = (
@@ -42,3 +45,15 @@ def raw(header: object, data: bytes = b"") -> bytes:
 
 def entry(shape: list[int], start: int, end: int, dtype: str = "F32") -> dict[str, object]:
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+def tensors_of(value: object) -> Iterator[Tensor]:
+    """All tensors that a delta keeps, those of deltas in it too."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from tensors_of(each)
+    elif isinstance(value, Delta):
+        for each in vars(value).values():
+            yield from tensors_of(each)

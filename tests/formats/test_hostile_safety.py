@@ -10,7 +10,7 @@ import struct
 import time
 import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 from torch import Tensor
 
-from lib_pg.deltas import Delta
 from lib_pg.formats import NetworkError, limits, read_network
-from tests.formats.hostile_files import DOWN, GOOD, MID, UP, entry, raw, refused, written
+from tests.formats.hostile_files import DOWN, GOOD, MID, UP, entry, raw, refused, tensors_of, written
 
 
 def test_many_patterns_cost_no_product(tmp_path: Path) -> None:
@@ -144,18 +143,6 @@ def never_worse_than_refused(path: Path) -> None:
         tensors = [tensor for delta in network.layers.values() for tensor in tensors_of(delta)]
         assert tensors
         assert all(torch.isfinite(tensor).all() for tensor in tensors)
-
-
-def tensors_of(value: object) -> Iterator[Tensor]:
-    """All tensors that a delta keeps, those of deltas in it too."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple):
-        for each in value:
-            yield from tensors_of(each)
-    elif isinstance(value, Delta):
-        for each in vars(value).values():
-            yield from tensors_of(each)
 
 
 FUZZ = settings(

@@ -23,7 +23,8 @@ from lib_pg.page.paste import Complaint
 from lib_pg.page.presets import PresetError, PresetStore
 from lib_pg.prompt import parse_networks, split_tags
 from lib_pg.settings import Settings, SettingsError
-from tests.hostile.files import check_message, tensors_of
+from tests.formats.hostile_files import tensors_of
+from tests.hostile.files import check_message
 from tests.hostile.mutations import joined
 
 DATA_MAX = 1 << 16

@@ -5,19 +5,17 @@ Each run is one seed: `network(makers, folder, seed)` repeats it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
 
-from lib_pg.deltas import Delta
 from lib_pg.formats import NetworkError, read_network
 from lib_pg.formats.outline import family_of_checkpoint, outline_network
 from lib_pg.hosts.diffusers import guided, installed, load_base_checkpoint, load_network
+from tests.formats.hostile_files import tensors_of
 from tests.hostile.makers import Makers, latents
 from tests.hostile.mutations import mutated
 from tests.pipelines import hooks_of, same_bits, settings, weights_of
@@ -105,15 +103,3 @@ def quietly(read: Any) -> Any:
 def check_message(error: NetworkError) -> None:
     message = str(error)
     assert message.isprintable() and "; " in message and len(message) < MESSAGE_LENGTH_MAX, message
-
-
-def tensors_of(value: object) -> Iterator[Tensor]:
-    """All tensors that a delta keeps, those of deltas in it too."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple):
-        for each in value:
-            yield from tensors_of(each)
-    elif isinstance(value, Delta):
-        for each in vars(value).values():
-            yield from tensors_of(each)
