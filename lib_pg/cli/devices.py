@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lib_pg.cli.errors import UsageError
 
 _FULL = (
@@ -13,6 +15,14 @@ _FULL = (
 )
 
 AUTO = "auto"
+
+
+def add_device(group: Any) -> None:
+    """Add the option `--device` to a group of argparse's."""
+    group.add_argument(
+        "--device", default=AUTO,
+        help=f"cpu, cuda, cuda:1, mps (default: {AUTO}, the first that is there of cuda, mps and cpu)",
+    )  # fmt: skip
 
 
 def chosen_device(name: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib_pg.cli.devices import AUTO
+from lib_pg.cli.devices import add_device
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.job import DENOISE_DEFAULT, DTYPES, Job
 from lib_pg.cli.generate.networks import STRENGTHS, LoraFile, called
@@ -185,10 +185,7 @@ def _add_job_options(group: Any) -> None:
         "--denoise", type=float, metavar="SHARE",
         help=f"how much of --init-image is drawn anew, 0 to 1 (default: {DENOISE_DEFAULT})",
     )  # fmt: skip
-    group.add_argument(
-        "--device", default=AUTO, help=f"cpu, cuda, cuda:1, mps (default: {AUTO}, the first that is there of "
-        "cuda, mps and cpu)",
-    )  # fmt: skip
+    add_device(group)
 
 
 def _add_setting(group: Any, name: str, control: Control) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lib_pg.cli.devices import AUTO
+from lib_pg.cli.devices import add_device
 from lib_pg.cli.generate.job import DTYPES, Job
 
 LOOPBACK = "127.0.0.1"
@@ -52,10 +52,7 @@ def add_command(commands: Any) -> None:
         "--waiting", type=_waiting, default=8, metavar="VISITORS",
         help="how many may wait for their pictures at once, 1 to 100 (default: 8)",
     )  # fmt: skip
-    server.add_argument(
-        "--device", default=AUTO, help=f"cpu, cuda, cuda:1, mps (default: {AUTO}, the first that is there of "
-        "cuda, mps and cpu)",
-    )  # fmt: skip
+    add_device(server)
     server.add_argument(
         "--dtype", choices=DTYPES, default=Job.dtype, help=f"precision (default: {Job.dtype})"
     )
