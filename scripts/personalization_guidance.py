@@ -21,6 +21,7 @@ from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.page import accordion, axes, paste, settings_page
 from lib_pg.page.live_line import LiveLine
 from lib_pg.page.page_warning import warn_on_page
+from lib_pg.page.presets import PresetStore
 from lib_pg.settings import Settings, check_switch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +38,7 @@ def _host() -> WebuiHost | None:
 
 
 HOST = _host()
+PRESETS = PresetStore(ROOT / "presets")
 
 
 class Script(scripts.Script):
@@ -59,7 +61,7 @@ class Script(scripts.Script):
         options = settings_page.read_options()
         parts = accordion.build(
             _tab(is_img2img),
-            ROOT / "presets",
+            PRESETS,
             {"weak_ratio": options.default_weak_ratio, "mode": options.default_mode},
             hires=not is_img2img,
         )

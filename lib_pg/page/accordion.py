@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -34,7 +33,7 @@ _NOTHING_YET = "Write a prompt with a LoRA, such as <lora:name:1>: here stands w
 
 def build(
     tab: str,
-    presets: Path,
+    presets: PresetStore,
     defaults: Mapping[str, Any] | None = None,
     hires: bool = True,
     lists: Lists | None = None,
@@ -43,7 +42,7 @@ def build(
 
     Args:
         tab: `txt2img`, `img2img` or another word; every elem_id begins with `pg_` and it.
-        presets: the folder of the user's own presets.
+        presets: the built-in ones and the user's own; the same for all tabs.
         defaults: first values that differ from the settings' defaults, by name. The host does not keep them
             in its own file of defaults: that would hide a later change of the option they come from.
         hires: whether there is a second pass in this tab; its controls are hidden where there is none.
@@ -58,7 +57,7 @@ def build(
         _main_controls(tab, made, values)
         section = _advanced_controls(tab, made, values, hires, lists or Lists())
         components = Components(tab, tuple(made[name] for name in CONTROLS), line, pasted)
-        build_presets(components, PresetStore(presets))
+        build_presets(components, presets)
     for name in defaults or {}:
         made[name].do_not_save_to_config = True
     _show_where_used(made, "schedule", "weak_ratio_end", lambda schedule: schedule != "Constant")

@@ -34,8 +34,6 @@ MAX_BYTES = 1_000_000
 _FILE = "presets.json"
 _DIGITS = 20
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-# A file is read, changed and written by one tab at a time: each has a store of its own.
-_CHANGING = threading.Lock()
 # Whether it is on belongs to the moment, not to the preset.
 _NOT_KEPT = ("enabled",)
 
@@ -45,7 +43,7 @@ class PresetError(ValueError):
 
 
 class PresetStore:
-    """The built-in presets and those in a folder.
+    """The built-in presets and those in a folder; one for all tabs, which may change them at once.
 
     Args:
         folder: where the file is kept; made when the first preset is saved.
@@ -53,6 +51,7 @@ class PresetStore:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / _FILE
+        self._changing = threading.Lock()  # held while the file is read, changed and written
 
     def names(self) -> list[str]:
         """Return the names of all presets, the built-in ones first; an unusable file has none."""
@@ -86,7 +85,7 @@ class PresetStore:
             PresetError: the name is not usable or belongs to a built-in preset, or the file is not writable.
         """
         name = _checked_name(name)
-        with _CHANGING:
+        with self._changing:
             kept = self._read()
             kept[name] = _kept_values(settings.to_dict())
             if len(kept) > MAX_PRESETS:
@@ -103,7 +102,7 @@ class PresetStore:
         name = _text(name)
         if name in BUILT_IN:
             raise PresetError(f"{name!r} is built in and stays; choose one of your own.")
-        with _CHANGING:
+        with self._changing:
             kept = self._read()
             if name not in kept:
                 raise PresetError(f"There is no preset {_shown(name)} of your own; choose one from the list.")

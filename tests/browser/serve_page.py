@@ -24,6 +24,7 @@ import gradio as gr  # noqa: E402
 
 from lib_pg.page import accordion  # noqa: E402
 from lib_pg.page.live_line import LiveLine  # noqa: E402
+from lib_pg.page.presets import PresetStore  # noqa: E402
 
 NETWORKS = {"sks_dog": {}, "detail": {}, "fast": {"ss_output_name": "LCM distilled"}}
 
@@ -59,7 +60,7 @@ class InputAccordion:
         self._accordion.__exit__(*error)
 
 
-def page(presets: Path, ticks: list[str]) -> gr.Blocks:
+def page(presets: PresetStore, ticks: list[str]) -> gr.Blocks:
     """Return a page with the tabs txt2img and img2img; `ticks` are accordions with a tick to be moved."""
     css = (ROOT / "style.css").read_text("utf-8")
     with gr.Blocks(css=css, title="page under test", analytics_enabled=False) as blocks:
@@ -74,7 +75,7 @@ def page(presets: Path, ticks: list[str]) -> gr.Blocks:
     return blocks.queue()
 
 
-def _tab(tab: str, presets: Path, prompt_first: bool) -> None:
+def _tab(tab: str, presets: PresetStore, prompt_first: bool) -> None:
     """Build what the extension looks for in a tab, and the accordion as our script builds it."""
     live = LiveLine(tab)
 
@@ -106,7 +107,7 @@ def _tab(tab: str, presets: Path, prompt_first: bool) -> None:
 
 def main() -> None:
     """Serve both pages: one of a host without an accordion of its own, one of a host that has it."""
-    presets = Path(sys.argv[1])
+    presets = PresetStore(Path(sys.argv[1]))
     networks: Any = types.ModuleType("networks")
     networks.available_networks = {
         name: types.SimpleNamespace(metadata=metadata) for name, metadata in NETWORKS.items()

@@ -99,10 +99,9 @@ def test_every_client_of_the_queue_has_its_own(running: Callable[[], Any]) -> No
 
 
 def test_two_tabs_that_save_presets_at_once_lose_none(tmp_path: Path) -> None:
-    together = threading.Barrier(2)
+    together, store = threading.Barrier(2), PresetStore(tmp_path)
 
     def tab(name: str) -> None:
-        store = PresetStore(tmp_path)
         for number in range(20):
             together.wait(60)
             store.save(f"{name} {number}", Settings())

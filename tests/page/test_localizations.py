@@ -21,6 +21,7 @@ import pytest
 from lib_pg import TITLE
 from lib_pg.page import accordion, compare, sentences
 from lib_pg.page.forecast import forecast
+from lib_pg.page.presets import PresetStore
 from lib_pg.page.settings_page import register_options
 from lib_pg.page.situation import Situation
 from lib_pg.settings import Settings
@@ -59,7 +60,7 @@ def on_settings_page() -> set[str]:
     return set().union(*(option.texts for option in options))
 
 
-def on_page(presets: Path) -> set[str]:
+def on_page(presets: PresetStore) -> set[str]:
     """Return labels, infos and buttons; choices are values that images and the API have, too."""
     gr = pytest.importorskip("gradio")
     all_shown = {"schedule": "Linear", "hires": "Own"}
@@ -86,7 +87,9 @@ def whole_sentences() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    shown = on_page(tmp_path_factory.mktemp("presets")) | on_settings_page() | set(whole_sentences())
+    shown = (
+        on_page(PresetStore(tmp_path_factory.mktemp("presets"))) | on_settings_page() | set(whole_sentences())
+    )
     assert shown >= LEFT_TO_THE_HOST, "one of these is shown no more"
     return shown - LEFT_TO_THE_HOST
 

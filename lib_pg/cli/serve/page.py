@@ -19,10 +19,11 @@ from lib_pg.cli.serve.shelf import Shelf
 from lib_pg.cli.serve.turns import Cancelled, Turns
 from lib_pg.cli.serve.wanted import COUNT_MAX, FIELDS, MODELS_SIZE, RANDOM_SEED, values_of_picture, wanted
 from lib_pg.page import accordion
-from lib_pg.page.components import Components, quiet
+from lib_pg.page.components import Components, on_page_load, quiet
 from lib_pg.page.forecast import as_html
 from lib_pg.page.lists import Lists
 from lib_pg.page.live_line import LiveLine
+from lib_pg.page.presets import PresetStore
 from lib_pg.settings import CONTROLS
 
 _TAB = "txt2img"
@@ -48,7 +49,8 @@ def build(shelf: Shelf, turns: Turns, server: argparse.Namespace) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=3):
                 _fields(fields, shelf)
-                parts = accordion.build(_TAB, server.presets, {"enabled": True}, hires=False, lists=lists)
+                presets = PresetStore(server.presets)
+                parts = accordion.build(_TAB, presets, {"enabled": True}, hires=False, lists=lists)
             with gr.Column(scale=2):
                 draw = gr.Button("Generate", variant="primary", elem_id="pg_generate")
                 cancel = gr.Button("Cancel", elem_id="pg_cancel")
@@ -149,6 +151,7 @@ def _connect(page: _Page, fields: dict[str, Any], parts: Components, outputs: _O
     outputs.dropped.upload(
         page.read, inputs=[outputs.dropped], outputs=[*inputs, outputs.said], queue=False, **private
     )
+    on_page_load(page.look, [fields["checkpoint"]], [fields["checkpoint"]])
     outputs.gallery.select(page.parameters, inputs=[outputs.gallery], outputs=[outputs.parameters], **quiet())
 
 
@@ -194,6 +197,12 @@ class _Page:
             return [*(gr.skip() for _ in _ALL), as_html([f"The picture's settings cannot be used: {error}."])]
         updates = [gr.update(value=values[name]) if name in values else gr.skip() for name in _ALL]
         return [*updates, as_html(["The picture's settings are set.", *notices])]
+
+    def look(self, chosen: str | None) -> Any:
+        """Offer the checkpoints that are there now."""
+        self.shelf.look()
+        names = list(self.shelf.checkpoints)
+        return gr.update(choices=names, value=chosen if chosen in names else next(iter(names), None))
 
     def parameters(self, pictures: Sequence[Any], chosen: gr.SelectData) -> str:
         """Return what a picture of the gallery says of itself."""
