@@ -34,6 +34,7 @@ class Visit:
 
     page: Any
     errors: list[str]
+    asked: set[str]
 
     def write(self, prompt: str, steps: int = 4) -> None:
         self.page.fill("#txt2img_prompt textarea", prompt)
@@ -72,8 +73,9 @@ def visit(browser: Any, served: Served) -> Iterator[Any]:
     def opened() -> Visit:
         page = browser.new_page()
         page.set_default_timeout(20_000)
-        visits.append(Visit(page, []))
+        visits.append(Visit(page, [], set()))
         page.on("pageerror", lambda error: visits[-1].errors.append(str(error)))
+        page.on("request", lambda request: visits[-1].asked.add(request.url))
         page.goto(served.address)
         page.locator("#pg_txt2img_line").wait_for()
         return visits[-1]
@@ -82,6 +84,8 @@ def visit(browser: Any, served: Served) -> Iterator[Any]:
     for each in visits:
         each.page.close()
         assert each.errors == []
+        elsewhere = {url for url in each.asked if not url.startswith((served.address, "data:", "blob:"))}
+        assert elsewhere == set()  # no font, no version, no statistics
 
 
 def test_a_picture_is_made_as_the_line_says_and_tells_its_parameters(visit: Any, served: Served) -> None:
