@@ -5,8 +5,8 @@ For every kind of network and every kind of layer. Nothing is computed twice; th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,22 @@ from lib_pg.weak_branch.weights import WeakWeights, swapped
 
 # Where torch keeps its own forward of a linear layer; hosts patch theirs into its place.
 _OWN_LINEAR = "torch.nn.modules.linear"
+
+
+class _Call(NamedTuple):
+    """Rows of a layer's call, and what the layer is called with for them."""
+
+    rows: slice
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class _Divided(NamedTuple):
+    """A layer's call in parts, or what torch's own product needs to compute both into one output."""
+
+    strong: Sequence[_Call]
+    weak: Sequence[_Call]
+    product: tuple[Tensor, Share] | None = None
 
 
 class SplitLayer(GuidanceForward):
@@ -49,21 +65,15 @@ class SplitLayer(GuidanceForward):
         return self._weights.nbytes
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._state.guides():
-            return self._forward(*args, **kwargs)
-        x: Tensor = args[0] if args else next(iter(kwargs.values()))
-        share = self._weak_share(x)
-        if not share.weak:
+        divided = self._divide(args, kwargs) if self._state.guides() else None
+        if divided is None:
             return self._forward(*args, **kwargs)
         # The strong rows first: a host may merge its networks at a layer's first call. Errors are its own.
-        is_product = self._is_plain_product(x)
-        strong = () if is_product else share.strong
-        parts = [(span, self._forward(*_take(args, span, x), **_take(kwargs, span, x))) for span in strong]
+        parts = [(call.rows, self._forward(*call.args, **call.kwargs)) for call in divided.strong]
         try:
-            if is_product:
-                return self._into_one(x, share)
-            for span in share.weak:
-                parts.append((span, self._weak(_take(args, span, x), _take(kwargs, span, x))))
+            if divided.product is not None:
+                return self._into_one(*divided.product)
+            parts += [(call.rows, self._weak(call.args, call.kwargs)) for call in divided.weak]
             if len(parts) == 1:
                 return parts[0][1]
             parts.sort(key=_start)
@@ -72,14 +82,25 @@ class SplitLayer(GuidanceForward):
             self._state.fail(error)
         return self._forward(*args, **kwargs)
 
-    def _weak_share(self, x: Tensor) -> Share:
-        """Return the rows of a call; none weak where nothing differs."""
+    def _divide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Divided | None:
+        """Return how a call is divided; None where no row of it is another one."""
         try:
-            if not self._weights.are_strong(self._state.networks, self._state.ratios):
-                return self._state.share(self._module, x)
+            if self._weights.are_strong(self._state.networks, self._state.ratios):
+                return None
+            x: Tensor = args[0] if args else next(iter(kwargs.values()))
+            share = self._state.share(self._module, x)
+            if not share.weak:
+                return None
+            if self._is_plain_product(x):
+                return _Divided((), (), (x, share))
+            strong, weak = (
+                [_Call(rows, _take(args, rows, x), _take(kwargs, rows, x)) for rows in part]
+                for part in (share.strong, share.weak)
+            )
+            return _Divided(strong, weak)
         except Exception as error:
             self._state.fail(error)
-        return Share((), ())
+        return None
 
     def _is_plain_product(self, x: Tensor) -> bool:
         """Whether the layer's forward is torch's own product, which can write where it is told to."""
