@@ -63,6 +63,18 @@ class Sheet:
     name: str
     rows: tuple[tuple[Cell, ...], ...]
 
+    def lines(self, seeds: Sequence[int]) -> list[tuple[str, int, tuple[Cell, ...]]]:
+        """Return its lines as they are drawn: a label, which picture of each cell, and the cells.
+
+        Args:
+            seeds: of the pictures of a cell, which has one line for each of them.
+        """
+        return [
+            (_line_label(row, self.rows, seeds, index), index, row)
+            for row in self.rows
+            for index in range(len(seeds))
+        ]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -117,6 +129,13 @@ def _sheet(name: str, columns: Sequence[tuple[Mode, float]], scales: Sequence[fl
             for scale in scales
         ),
     )
+
+
+def _line_label(row: Sequence[Cell], rows: Sequence[object], seeds: Sequence[int], index: int) -> str:
+    """Name what a line shares and others do not."""
+    scale = f"CFG scale {row[0].cfg_scale:g}" if len(rows) > 1 else ""
+    seed = f"seed {seeds[index]}" if len(seeds) > 1 else ""
+    return ", ".join(filter(None, (scale, seed)))
 
 
 def _methods(given: object) -> list[Mode]:

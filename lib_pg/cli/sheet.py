@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+PIXELS_MAX = 100_000_000  # of the pictures of a sheet together; a larger one is left out
+
 _BACKGROUND = "white"
 _INK = "#202020"
 _FONT_SIZE = 18

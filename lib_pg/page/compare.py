@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lib_pg.compare import DEFAULT_RATIOS, MODES, Cell, CompareError, Plan, Sheet, plan
+from lib_pg.guidance import Mode
 from lib_pg.hosts.webui import sheets
 from lib_pg.hosts.webui.cells import CellFault, Made, fix_seed, make_cells, own_args
 from lib_pg.hosts.webui.notices import Notices, collecting
@@ -18,8 +19,8 @@ from lib_pg.settings import Settings, SettingsError
 COMPARE_TITLE = "Personalization guidance: compare"
 
 # In the parameters of a sheet; the host finds the script by its own key.
-_SCRIPT = "Script"
-_KEYS = ("Compare methods", "Compare weak ratios", "Compare CFG scales")
+SCRIPT = "Script"
+KEYS = ("Compare methods", "Compare weak ratios", "Compare CFG scales")
 
 Fields = list[tuple[Any, "str | Callable[[Mapping[str, str]], Any]"]]
 
@@ -56,7 +57,7 @@ def build(tab: str) -> list[Any]:
 def infotext_fields(controls: Sequence[Any]) -> Fields:
     """Return what pasting the parameters of a sheet sets."""
     methods, ratios, scales = controls
-    return [(methods, _pasted_methods), (ratios, _KEYS[1]), (scales, _KEYS[2])]
+    return [(methods, _pasted_methods), (ratios, KEYS[1]), (scales, KEYS[2])]
 
 
 def compare(p: Any, methods: Any = MODES, ratios: Any = DEFAULT_RATIOS, scales: Any = "", *_: Any) -> Any:
@@ -77,8 +78,8 @@ def compare(p: Any, methods: Any = MODES, ratios: Any = DEFAULT_RATIOS, scales: 
     except (CompareError, SettingsError, SheetTooLarge) as error:
         return _refused(p, f"nothing is compared. {error}")
     fix_seed(p)
-    values = dict(zip(_KEYS, (", ".join(methods), ratios.strip(), scales.strip()), strict=True))
-    return collecting(_make)(p, made, {_SCRIPT: COMPARE_TITLE} | {k: v for k, v in values.items() if v})
+    values = dict(zip(KEYS, (", ".join(methods), ratios.strip(), scales.strip()), strict=True))
+    return collecting(_make)(p, made, {SCRIPT: COMPARE_TITLE} | {k: v for k, v in values.items() if v})
 
 
 def _make(p: Any, plan: Plan, values: Mapping[str, str]) -> Any:
@@ -115,14 +116,9 @@ def _drawn(p: Any, sheet: Sheet, found: Mapping[Cell, Made], values: Mapping[str
         return []
     count = max(len(made.pictures) for made in there)
     seeds = next(made.processed.all_seeds for made in there if len(made.pictures) == count)
-    rows, labels = [], []
-    for row in sheet.rows:
-        for index in range(count):
-            rows.append([_picture(found.get(cell), index) for cell in row])
-            scale = f"CFG scale {row[0].cfg_scale:g}" if len(sheet.rows) > 1 else ""
-            seed = f"seed {seeds[index]}" if count > 1 else ""
-            labels.append(", ".join(filter(None, (scale, seed))))
-    picture = sheets.draw(rows, [cell.label for cell in sheet.rows[0]], labels)
+    lines = sheet.lines(seeds[:count])
+    rows = [[_picture(found.get(cell), index) for cell in cells] for _, index, cells in lines]
+    picture = sheets.draw(rows, [cell.label for cell in sheet.rows[0]], [label for label, _, _ in lines])
     drawn = Drawn(picture, sheets.infotext_of(there[-1], values))
     sheets.save(p, drawn, there[-1])
     return [drawn]
@@ -140,9 +136,14 @@ def _refused(p: Any, message: str) -> Any:
     return processed
 
 
+def chosen_methods(text: str) -> list[Mode]:
+    """Return the methods that a sheet says it compares; none where it names none of them."""
+    named = [name.strip() for name in text.split(",")]
+    return [mode for mode in MODES if mode in named]
+
+
 def _pasted_methods(params: Mapping[str, str]) -> Any:
     import gradio as gr
 
-    named = [name.strip() for name in params.get(_KEYS[0], "").split(",")]
-    chosen = [mode for mode in MODES if mode in named]
+    chosen = chosen_methods(params.get(KEYS[0], ""))
     return gr.update(value=chosen) if chosen else gr.update()

@@ -60,8 +60,17 @@ class _Loaded:
     scheduler: Any
 
 
+@dataclass(frozen=True)
+class _Base:
+    """A base checkpoint that was compared with a loaded model, and what there was to warn of."""
+
+    key: tuple[object, ...]
+    checkpoint: BaseCheckpoint
+    warnings: Sequence[str]
+
+
 class Studio:
-    """Makes pictures, one request after the other; it keeps the last model.
+    """Makes pictures, one request after the other; it keeps the last model, and what it was compared with.
 
     Args:
         say: is told what happens.
@@ -74,6 +83,7 @@ class Studio:
         self._warn = warn
         self._bars = bars
         self._loaded: _Loaded | None = None
+        self._compared: _Base | None = None
         self._hashes: dict[tuple[object, ...], str] = {}
 
     def made(
@@ -115,7 +125,7 @@ class Studio:
         files = (_state(options.checkpoint), options.config, options.vae and _state(options.vae))
         key = (files, device, dtype)
         if self._loaded is None or self._loaded.key != key:
-            self._loaded = None  # its memory is needed
+            self._loaded = self._compared = None  # their memory is needed
             check_device(device)
             self._say(f"device: {_named(device)}")
             pipeline = load_pipeline(options.checkpoint, options.config, device, dtype)
@@ -171,22 +181,34 @@ class Studio:
         return networks
 
     def _base(self, job: Job, options: argparse.Namespace, pipeline: Any) -> BaseCheckpoint | None:
-        """Compare the checkpoint with what it started from, where the weak branch is to have that."""
+        """Return what the checkpoint started from, where the weak branch is to have that."""
         name, path = job.settings.base_checkpoint, options.base_checkpoint
         if name == NO_CHECKPOINT or not job.settings.enabled or job.settings.mode == "CFG":
+            self._compared = None
             return None
         if path is None:
             raise UsageError(
                 f"the picture was made with base checkpoint {name!r}; give it with --base-checkpoint PATH"
             )
-        try:
-            base = load_base_checkpoint(
-                pipeline, path, called(options.checkpoint), self._warn, job.weak_memory
-            )
-        except NetworkError as error:
-            raise UsageError(str(error)) from error
-        self._say(base.describe())
-        return base
+        compared = self._compare_with(path, job, options, pipeline)
+        for warning in compared.warnings:
+            self._warn(warning)
+        self._say(compared.checkpoint.describe())
+        return compared.checkpoint
+
+    def _compare_with(self, path: Path, job: Job, options: argparse.Namespace, pipeline: Any) -> _Base:
+        assert self._loaded is not None
+        key = (self._loaded.key, _state(path), job.weak_memory)
+        if self._compared is None or self._compared.key != key:
+            self._compared, warnings = None, list[str]()
+            try:
+                base = load_base_checkpoint(
+                    pipeline, path, called(options.checkpoint), warnings.append, job.weak_memory
+                )
+            except NetworkError as error:
+                raise UsageError(str(error)) from error
+            self._compared = _Base(key, base, warnings)
+        return self._compared
 
     def _provenance(self, job: Job, options: argparse.Namespace, source: Source | None) -> Provenance:
         vae: Path | None = options.vae

@@ -11,9 +11,8 @@ from PIL import Image
 
 from lib_pg.cli.grid.axes import Axis
 from lib_pg.cli.output import replace_file
-from lib_pg.cli.sheet import Block, draw_sheet
+from lib_pg.cli.sheet import PIXELS_MAX, Block, draw_sheet
 
-_PIXELS_MAX = 100_000_000
 _STYLE = (
     "body{font-family:sans-serif}td{vertical-align:top}th{text-align:left;font-weight:normal;padding:4px}"
 )
@@ -84,7 +83,7 @@ def _image(
                 with Image.open(folder / file_of((column, row, table), 0)) as first:
                     sizes.append(first.size)
     size = (max(width for width, _ in sizes), max(height for _, height in sizes))
-    if size[0] * size[1] * len(sizes) * most > _PIXELS_MAX:
+    if size[0] * size[1] * len(sizes) * most > PIXELS_MAX:
         return None
 
     def cell(column: int, row: int, table: int) -> list[Image.Image]:

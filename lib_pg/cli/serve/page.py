@@ -1,34 +1,29 @@
-"""The page: what a WebUI's tab has of its own, in its elem_ids, around the extension's accordion."""
+"""The page: what a WebUI's tab has of its own, in its elem_ids, around the extension's own parts."""
 
 from __future__ import annotations
 
 import argparse
 import secrets
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from lib_pg import TITLE
-from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.job import BATCH_MAX, Job
-from lib_pg.cli.picture_files import read_parameters
 from lib_pg.cli.samplers import MODELS_OWN, SAMPLERS, SCHEDULE_TYPES
+from lib_pg.cli.serve.events import Events
 from lib_pg.cli.serve.shelf import Shelf
-from lib_pg.cli.serve.turns import Cancelled, Turns
-from lib_pg.cli.serve.wanted import COUNT_MAX, FIELDS, MODELS_SIZE, RANDOM_SEED, values_of_picture, wanted
-from lib_pg.page import accordion
+from lib_pg.cli.serve.turns import Turns
+from lib_pg.cli.serve.wanted import COUNT_MAX, FIELDS, MODELS_SIZE, RANDOM_SEED
+from lib_pg.page import accordion, compare
 from lib_pg.page.components import Components, on_page_load, quiet
-from lib_pg.page.forecast import as_html
 from lib_pg.page.lists import Lists
 from lib_pg.page.live_line import LiveLine
 from lib_pg.page.presets import PresetStore
-from lib_pg.settings import CONTROLS
 
 _TAB = "txt2img"
 _PICTURES = [".png", ".jpg", ".jpeg", ".webp"]
-_ALL = (*FIELDS, *CONTROLS)
 
 
 def build(shelf: Shelf, turns: Turns, server: argparse.Namespace) -> gr.Blocks:
@@ -54,6 +49,9 @@ def build(shelf: Shelf, turns: Turns, server: argparse.Namespace) -> gr.Blocks:
             with gr.Column(scale=2):
                 draw = gr.Button("Generate", variant="primary", elem_id="pg_generate")
                 cancel = gr.Button("Cancel", elem_id="pg_cancel")
+                with gr.Accordion("Compare", open=False, elem_id="pg_compare_part"):
+                    choices = compare.build(_TAB)
+                    beside = gr.Button("Compare", elem_id="pg_compare")
                 gallery = gr.Gallery(
                     label="Pictures",
                     format="png",
@@ -79,17 +77,19 @@ def build(shelf: Shelf, turns: Turns, server: argparse.Namespace) -> gr.Blocks:
             live.after_component(component, component.elem_id)
         live.built(parts)
         _connect(
-            _Page(shelf, turns, server),
+            Events(shelf, turns, server),
             fields,
             parts,
-            _Outputs(draw, cancel, gallery, said, parameters, dropped),
+            _Parts(draw, beside, choices, cancel, gallery, said, parameters, dropped),
         )
     return blocks.queue(max_size=server.waiting, default_concurrency_limit=1)
 
 
 @dataclass(frozen=True)
-class _Outputs:
+class _Parts:
     draw: Any
+    beside: Any
+    choices: list[Any]
     cancel: Any
     gallery: Any
     said: Any
@@ -136,74 +136,20 @@ def _fields(made: dict[str, Any], shelf: Shelf) -> None:
         )  # fmt: skip
 
 
-def _connect(page: _Page, fields: dict[str, Any], parts: Components, outputs: _Outputs) -> None:
+def _connect(page: Events, fields: dict[str, Any], parts: Components, own: _Parts) -> None:
     inputs = [*(fields[name] for name in FIELDS), *parts.controls]
     private = {"api_visibility": "private"}
     visitor = gr.State(lambda: secrets.token_hex(16))
-    drawing = outputs.draw.click(
-        page.draw,
-        inputs=[visitor, *inputs],
-        outputs=[outputs.gallery, outputs.said],
-        show_progress_on=outputs.gallery,
-        **private,
+    shown = {"outputs": [own.gallery, own.said], "show_progress_on": own.gallery, **private}
+    # One visitor at a time, whichever button was pressed.
+    turn = {"concurrency_id": "pictures", "concurrency_limit": 1}
+    drawing = own.draw.click(page.draw, inputs=[visitor, *inputs], **shown, **turn)
+    comparing = own.beside.click(page.compare, inputs=[visitor, *own.choices, *inputs], **shown, **turn)
+    own.cancel.click(
+        page.cancel, inputs=[visitor], outputs=[own.said], cancels=[drawing, comparing], **quiet()
     )
-    outputs.cancel.click(page.cancel, inputs=[visitor], outputs=[outputs.said], cancels=[drawing], **quiet())
-    outputs.dropped.upload(
-        page.read, inputs=[outputs.dropped], outputs=[*inputs, outputs.said], queue=False, **private
+    own.dropped.upload(
+        page.read, inputs=[own.dropped], outputs=[*inputs, *own.choices, own.said], queue=False, **private
     )
     on_page_load(page.look, [fields["checkpoint"]], [fields["checkpoint"]])
-    outputs.gallery.select(page.parameters, inputs=[outputs.gallery], outputs=[outputs.parameters], **quiet())
-
-
-@dataclass(frozen=True)
-class _Page:
-    """What the page's events do."""
-
-    shelf: Shelf
-    turns: Turns
-    server: argparse.Namespace
-
-    def draw(self, visitor: str, *values: Any, progress: gr.Progress = gr.Progress()) -> Iterator[list[Any]]:  # noqa: B008
-        """Yield the gallery and what is said, anew with each picture."""
-        said: list[str] = []
-        files: list[str] = []
-        try:
-            job = wanted(values, self.shelf, self.server)
-            said += job.asked.notices
-
-            def steps_done(done: int, total: int) -> None:
-                progress((done, total), desc="sampling", unit="steps")
-
-            for path in self.turns.draw(job, visitor, steps_done, said.append):
-                files.append(str(path))
-                yield [files, as_html(list(dict.fromkeys(said)))]
-            said.append(f"Saved in {path.parent}")
-        except UsageError as error:
-            said.append(f"Nothing was made: {error}." if not files else f"Ended early: {error}.")
-        except Cancelled:
-            said.append("Cancelled.")
-        yield [files or gr.skip(), as_html(list(dict.fromkeys(said)))]
-
-    def cancel(self, visitor: str) -> str:
-        """End the visitor's drawing, whether it runs or waits."""
-        running = self.turns.cancel(visitor)
-        return as_html(["Cancelled after this step." if running else "Cancelled."])
-
-    def read(self, path: str | None) -> list[Any]:
-        """Set every field that a dropped picture decides."""
-        try:
-            values, notices = values_of_picture(path or "", self.shelf)
-        except UsageError as error:
-            return [*(gr.skip() for _ in _ALL), as_html([f"The picture's settings cannot be used: {error}."])]
-        updates = [gr.update(value=values[name]) if name in values else gr.skip() for name in _ALL]
-        return [*updates, as_html(["The picture's settings are set.", *notices])]
-
-    def look(self, chosen: str | None) -> Any:
-        """Offer the checkpoints that are there now."""
-        self.shelf.look()
-        names = list(self.shelf.checkpoints)
-        return gr.update(choices=names, value=chosen if chosen in names else next(iter(names), None))
-
-    def parameters(self, pictures: Sequence[Any], chosen: gr.SelectData) -> str:
-        """Return what a picture of the gallery says of itself."""
-        return read_parameters(pictures[chosen.index][0])
+    own.gallery.select(page.parameters, inputs=[own.gallery], outputs=[own.parameters], **quiet())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -34,14 +34,15 @@ class Turns:
 
     def draw(
         self,
-        wanted: Wanted,
+        wanted: Sequence[Wanted],
         visitor: str,
         progress: Callable[[int, int], None],
         say: Callable[[str], None],
-    ) -> Iterator[Path]:
-        """Yield each picture's file as it is written.
+    ) -> Iterator[tuple[int, Path]]:
+        """Yield each picture's file as it is written, and which of the requests it is of.
 
         Args:
+            wanted: requests, made one after the other.
             visitor: whose pictures they are, for `cancel`.
             progress: is told how many of how many steps are done.
             say: is told what will happen, and what is not as it may be expected.
@@ -53,10 +54,11 @@ class Turns:
         with self._busy, torch.no_grad(), output_folder(self._out, "--out"):
             self._visitor, self._said = visitor, say
             self._cancelled.clear()
-            steps = self._counted(wanted.steps, progress)
+            steps = self._counted(sum(one.steps for one in wanted), progress)
             try:
-                for made in self._studio.made(wanted.asked, wanted.options, steps):
-                    yield save_new(made.png, self._out, made.seed)
+                for place, one in enumerate(wanted):
+                    for made in self._studio.made(one.asked, one.options, steps):
+                        yield place, save_new(made.png, self._out, made.seed)
             finally:
                 self._visitor, self._said = "", print
 

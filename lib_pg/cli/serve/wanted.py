@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lib_pg.cli.generate.reading import read_picture
 from lib_pg.cli.picture_files import read_parameters
 from lib_pg.cli.png_text import PngTextError
 from lib_pg.cli.serve.shelf import Shelf
+from lib_pg.page.compare import KEYS, SCRIPT
 from lib_pg.prompt import split_tags
 from lib_pg.settings import NO_CHECKPOINT, Settings, SettingsError
 
@@ -25,6 +26,8 @@ FIELDS = (
     "checkpoint", "prompt", "negative", "sampler", "schedule_type", "steps", "scale", "width", "height",
     "batch", "count", "seed",
 )  # fmt: skip
+# What there is to choose for a comparison.
+CHOICES = ("methods", "ratios", "scales")
 RANDOM_SEED = -1
 MODELS_SIZE = 0
 COUNT_MAX = 100
@@ -70,7 +73,7 @@ def wanted(values: Sequence[Any], shelf: Shelf, server: argparse.Namespace) -> W
 
 
 def values_of_picture(path: str, shelf: Shelf) -> tuple[dict[str, Any], list[str]]:
-    """Return values for the page's fields and controls, by name, and what is not as in the picture.
+    """Return values for the page's fields, controls and choices, by name, and what is not as in the picture.
 
     Raises:
         UsageError: it has no parameters, or they cannot be used.
@@ -79,8 +82,10 @@ def values_of_picture(path: str, shelf: Shelf) -> tuple[dict[str, Any], list[str
         found = parameters_of(read_parameters(path))
     except PngTextError as error:
         raise UsageError(str(error)) from error
-    picture = read_picture(found, {}, frozenset())
-    values = {"prompt": found.prompt, "negative": found.negative, **picture.values}
+    compared = {name: found.pairs[key] for name, key in zip(CHOICES, KEYS, strict=True) if key in found.pairs}
+    pairs = {key: value for key, value in found.pairs.items() if key not in (SCRIPT, *KEYS)}
+    picture = read_picture(replace(found, pairs=pairs), {}, frozenset())
+    values = {"prompt": found.prompt, "negative": found.negative, **compared, **picture.values}
     settings = values.pop("settings")
     notices = list(picture.notices)
     same = [name for name, path in shelf.checkpoints.items() if called(path) == picture.model]

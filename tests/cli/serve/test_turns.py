@@ -32,7 +32,7 @@ def asked(**changes: object) -> Wanted:
 
 
 def drawn(turns: Turns, job: Wanted) -> list[Path]:
-    return list(turns.draw(job, "me", lambda done, total: None, lambda said: None))
+    return [path for _, path in turns.draw([job], "me", lambda done, total: None, lambda said: None)]
 
 
 def same(one: Path, other: Path) -> bool:
@@ -56,8 +56,19 @@ def test_pictures_are_those_of_generate(
 
 def test_progress_counts_all_batches(turns: Turns) -> None:
     told: list[tuple[int, int]] = []
-    list(turns.draw(asked(count=2), "me", lambda done, total: told.append((done, total)), lambda said: None))
+    list(
+        turns.draw([asked(count=2)], "me", lambda done, total: told.append((done, total)), lambda said: None)
+    )
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_requests_of_one_turn_are_made_in_order_and_counted_together(turns: Turns) -> None:
+    told: list[tuple[int, int]] = []
+    jobs = [asked(batch=2), asked(weak_ratio=0.1)]
+    made = list(turns.draw(jobs, "me", lambda done, total: told.append((done, total)), lambda said: None))
+    assert [place for place, _ in made] == [0, 0, 1]
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert same(made[2][1], drawn(turns, jobs[1])[0])
 
 
 def test_cancelling_ends_a_visitor_s_own_drawing_and_leaves_the_model_as_it_was(turns: Turns) -> None:
@@ -72,7 +83,9 @@ def test_cancelling_ends_a_visitor_s_own_drawing_and_leaves_the_model_as_it_was(
     reached: list[int] = []
     with pytest.raises(Cancelled):
         list(
-            turns.draw(job, "me", lambda *step: (reached.append(step[0]), progress(*step)), lambda said: None)
+            turns.draw(
+                [job], "me", lambda *step: (reached.append(step[0]), progress(*step)), lambda said: None
+            )
         )
     assert reached == [1, 2, 3]
     assert not turns.cancel("me")
@@ -81,7 +94,7 @@ def test_cancelling_ends_a_visitor_s_own_drawing_and_leaves_the_model_as_it_was(
 
 
 def test_a_visitor_who_leaves_makes_room(turns: Turns) -> None:
-    first = turns.draw(asked(count=3), "me", lambda done, total: None, lambda said: None)
+    first = turns.draw([asked(count=3)], "me", lambda done, total: None, lambda said: None)
     next(first)
     first.close()
     assert len(drawn(turns, asked())) == 1
@@ -89,5 +102,5 @@ def test_a_visitor_who_leaves_makes_room(turns: Turns) -> None:
 
 def test_what_will_happen_is_said(turns: Turns) -> None:
     said: list[str] = []
-    list(turns.draw(asked(weak_ratio=0.5), "me", lambda done, total: None, said.append))
+    list(turns.draw([asked(weak_ratio=0.5)], "me", lambda done, total: None, said.append))
     assert said == ["PG: sks_star 0.8 -> 0.4 in the weak branch"]
