@@ -15,7 +15,7 @@ for _name in [name for name in sys.modules if name.partition(".")[0] == "lib_pg"
 
 from lib_pg import TITLE, __version__
 from lib_pg.hosts.detect import UnsupportedHost, WebuiHost, find_host
-from lib_pg.hosts.webui.base_checkpoint import forget_base
+from lib_pg.hosts.webui.base_checkpoint import forget_unused
 from lib_pg.hosts.webui.generation import WebuiGuidance, clean
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.page import accordion, axes, paste, settings_page
@@ -84,8 +84,8 @@ class Script(scripts.Script):
             details=options.console == "Details",
             rank=options.weak_memory,
         )
-        if p.personalization_guidance is None:  # switched off: nothing of ours takes memory
-            forget_base(shared.sd_model)
+        # Switched off, nothing of ours takes memory.
+        forget_unused(shared.sd_model, p.personalization_guidance is not None)
 
     def after_extra_networks_activate(self, p: Any, *args: Any, **given: Any) -> None:
         if guidance := _guidance(p):

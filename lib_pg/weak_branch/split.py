@@ -65,7 +65,12 @@ class SplitLayer(GuidanceForward):
         return self._weights.nbytes
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        divided = self._divide(args, kwargs) if self._state.guides() else None
+        divided = None
+        try:
+            if self._state.guides():
+                divided = self._divide(args, kwargs)
+        except Exception as error:
+            self._state.fail(error)
         if divided is None:
             return self._forward(*args, **kwargs)
         # The strong rows first: a host may merge its networks at a layer's first call. Errors are its own.
@@ -84,23 +89,19 @@ class SplitLayer(GuidanceForward):
 
     def _divide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Divided | None:
         """Return how a call is divided; None where no row of it is another one."""
-        try:
-            if self._weights.are_strong(self._state.networks, self._state.ratios):
-                return None
-            x: Tensor = args[0] if args else next(iter(kwargs.values()))
-            share = self._state.share(self._module, x)
-            if not share.weak:
-                return None
-            if self._is_plain_product(x):
-                return _Divided((), (), (x, share))
-            strong, weak = (
-                [_Call(rows, _take(args, rows, x), _take(kwargs, rows, x)) for rows in part]
-                for part in (share.strong, share.weak)
-            )
-            return _Divided(strong, weak)
-        except Exception as error:
-            self._state.fail(error)
-        return None
+        if self._weights.are_strong(self._state.networks, self._state.ratios):
+            return None
+        x: Tensor = args[0] if args else next(iter(kwargs.values()))
+        share = self._state.share(self._module, x)
+        if not share.weak:
+            return None
+        if self._is_plain_product(x):
+            return _Divided((), (), (x, share))
+        strong, weak = (
+            [_Call(rows, _take(args, rows, x), _take(kwargs, rows, x)) for rows in part]
+            for part in (share.strong, share.weak)
+        )
+        return _Divided(strong, weak)
 
     def _is_plain_product(self, x: Tensor) -> bool:
         """Whether the layer's forward is torch's own product, which can write where it is told to."""

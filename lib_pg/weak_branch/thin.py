@@ -60,11 +60,11 @@ class ThinLayer(GuidanceForward):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         output = self._forward(*args, **kwargs)
-        if self._state.guides():
-            try:
+        try:
+            if self._state.guides():
                 self._correct(args[0] if args else kwargs["input"], output)
-            except Exception as error:
-                self._state.fail(error)
+        except Exception as error:
+            self._state.fail(error)
         return output
 
     def _correct(self, x: Tensor, output: Tensor) -> None:

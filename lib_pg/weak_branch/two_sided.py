@@ -54,9 +54,9 @@ class TwoSidedLayer(GuidanceHook):
     def before(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any] | None:
         """Return the layer's arguments with other weak rows; None where nothing changes."""
         self._changed = []
-        if not self._weakens():
-            return None
         try:
+            if not self._weakens():
+                return None
             x: Tensor = args[0] if args else kwargs["input"]
             transform = self._on(x)
             changed = x.clone()
@@ -72,10 +72,10 @@ class TwoSidedLayer(GuidanceHook):
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor
     ) -> None:
-        if not self._weakens():
-            return
-        kept, self._changed = self._changed, []
         try:
+            if not self._weakens():
+                return
+            kept, self._changed = self._changed, []
             x: Tensor = args[0] if args else kwargs["input"]
             transform = self._on(output)
             if not self._transform.prepares:

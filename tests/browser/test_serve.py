@@ -110,6 +110,25 @@ def test_settings_come_from_a_dropped_picture(visit: Any, served: Served) -> Non
     assert here.page.input_value("#txt2img_prompt textarea") == "a sks star <lora:sks_star:1.0>"
 
 
+def test_a_comparison_is_a_sheet_and_its_pictures_and_is_read_back(visit: Any, served: Served) -> None:
+    here = visit()
+    here.write(PROMPT, steps=2)
+    before = set(served.out.glob("*.png"))
+    here.page.get_by_role("button", name="Compare", exact=True).first.click()  # the closed part
+    ratios = here.page.locator("#pg_txt2img_compare_ratios input, #pg_txt2img_compare_ratios textarea").first
+    ratios.fill("0, 1")
+    here.page.click("#pg_compare")
+    here.wait_for("Saved in")
+    (sheet,) = (served.out / "grids").glob("*.png")
+    assert len(set(served.out.glob("*.png")) - before) == 5  # three methods, two more ratios
+    here.page.wait_for_function("() => document.querySelectorAll('#txt2img_gallery img').length >= 6")
+    ratios.fill("")
+    here.page.set_input_files("#pg_dropped input[type=file]", str(sheet))
+    here.wait_for("The picture's settings are set.")
+    assert ratios.input_value() == "0, 1"
+    assert here.page.locator("#pg_txt2img_compare_methods input:checked").count() == 3
+
+
 def test_what_cannot_be_is_said(visit: Any) -> None:
     here = visit()
     here.write("a star <lora:nothing:1>")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib_pg.hosts.webui.base_checkpoint import forget_base
 from tests.faults.extension import Extension, HostScript, added, host_modules
 from tests.faults.files import bases, listed
 from tests.faults.scenario import FORGE_KINDS, Scenario
@@ -94,6 +95,8 @@ class Forge(Webui):
                     weights[key].copy_(value)
             engine.sd_checkpoint_info = stand_in.checkpoint(f"models/{name}.safetensors")
             self._engines[name] = engine
+        if name != self._in_use:  # the host throws its engine away, and what hangs on it
+            forget_base(self.model())
         self._in_use, self.shared.sd_model = name, self._engines[name]
 
     def activate(self, networks: Sequence[tuple[str, str, float]]) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from lib_pg.deltas import Parameters
 from lib_pg.hosts.base_checkpoint import BaseCheckpoint
+from lib_pg.hosts.webui.checkpoints import loaded_models
 
 _ATTRIBUTE = "personalization_guidance_base"
 
@@ -74,6 +75,20 @@ def base_of(model: Any, key: Any, own: Own, compare: Callable[[Own], BaseCheckpo
         kept = KeptBase(compare(reader), key, reader)
         setattr(model, _ATTRIBUTE, kept)
     return kept
+
+
+def forget_unused(model: Any, is_used: bool) -> None:
+    """Free the weak weights of all models that the host has loaded, but for the one that is used now.
+
+    Args:
+        model: the host's current one.
+        is_used: whether the coming generation is guided.
+    """
+    for loaded in loaded_models():
+        if loaded is not model:
+            forget_base(loaded)
+    if not is_used:
+        forget_base(model)
 
 
 def forget_base(model: Any) -> None:

@@ -52,6 +52,11 @@ def current_checkpoint() -> Path | None:
     return None if info is None else Path(info.filename)
 
 
+def loaded_models() -> list[Any]:
+    """Return the models that the host keeps in memory, where it may keep several."""
+    return list(getattr(getattr(_module(), "model_data", None), "loaded_sd_models", ()))
+
+
 def refresh_checkpoints() -> None:
     """Make the host look at its folders again."""
     if (module := _module()) is not None:

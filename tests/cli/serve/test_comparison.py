@@ -39,7 +39,7 @@ def test_each_cell_is_the_picture_of_its_settings(turns: Turns) -> None:
     """Also where the accordion's own tick is off: methods are chosen here."""
     pictures = made(turns, compared(enabled=False, weak_ratio=0.5))
     assert [place for place, _ in pictures] == [0, 1, 2, 3]
-    alone = [{"enabled": False}, {"weak_ratio": 0.5}, {"weak_ratio": 0.0}, {"weak_ratio": 1.0}]
+    alone: list[dict[str, Any]] = [{"enabled": False}, *({"weak_ratio": ratio} for ratio in (0.5, 0.0, 1.0))]
     for (_, path), changes in zip(pictures, alone, strict=True):
         assert same(path, drawn(turns, asked(**changes))[0]), changes
 
