@@ -114,7 +114,7 @@ def test_a_comparison_is_a_sheet_and_its_pictures_and_is_read_back(visit: Any, s
     here = visit()
     here.write(PROMPT, steps=2)
     before = set(served.out.glob("*.png"))
-    here.page.get_by_role("button", name="Compare", exact=True).first.click()  # the closed part
+    here.page.locator("#pg_compare_part > button").click()  # it is closed at first
     ratios = here.page.locator("#pg_txt2img_compare_ratios input, #pg_txt2img_compare_ratios textarea").first
     ratios.fill("0, 1")
     here.page.click("#pg_compare")
