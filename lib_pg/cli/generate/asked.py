@@ -21,6 +21,7 @@ from lib_pg.cli.hashes import fingerprint
 from lib_pg.cli.picture_files import read_parameters
 from lib_pg.cli.png_text import Parameters, PngTextError
 from lib_pg.prompt import split_tags
+from lib_pg.settings import NO_CHECKPOINT
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ def _not_as_written(job: Job) -> list[str]:
         job.scale > 1
         and job.negative
         and settings.enabled
+        and (job.loras or settings.base_checkpoint != NO_CHECKPOINT)  # or else plain CFG reads it
         and (settings.mode, settings.weak_prompt) == ("PG", "Null")
     ):
         said.append("PG reads no negative prompt; --weak-prompt Negative has it read")

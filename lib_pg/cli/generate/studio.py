@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.asked import Asked
 from lib_pg.cli.generate.job import Job
 from lib_pg.cli.generate.networks import called, hash_key
+from lib_pg.cli.generate.prompt_length import length_notice
 from lib_pg.cli.generate.record import Provenance, to_text
+from lib_pg.cli.generate.sizes import at_model_size
 from lib_pg.cli.generate.source import Source, load_source, pipeline_for
 from lib_pg.cli.hashes import fingerprint
 from lib_pg.cli.picture_files import png_with
@@ -36,9 +37,6 @@ from lib_pg.hosts.diffusers import (
 )
 from lib_pg.networks import Network, describe, plan
 from lib_pg.settings import NO_CHECKPOINT
-
-# diffusers makes pictures of such sizes only, whatever the VAE's own factor.
-_SIZES = 8
 
 Say = Callable[[str], None]
 
@@ -101,7 +99,7 @@ class Studio:
         source = load_source(options.init_image, options.mask)
         loaded = self._load(options, asked.job.dtype)
         pipeline = pipeline_for(loaded.pipeline, source)
-        job = _at_model_size(asked.job, pipeline, source)
+        job = at_model_size(asked.job, pipeline, source)
         if source is not None:
             assert job.width and job.height
             source = source.for_size(job.width, job.height)
@@ -113,6 +111,8 @@ class Studio:
         self._compare(asked, files)
         to_text(job, files, 0, guided=True)  # what could not be written is said before the work, not after
         self._say_what_happens(job, networks, base)
+        if too_long := length_notice(pipeline, positive=job.prompt, negative=job.negative):
+            self._warn(too_long)
         with installed(networks):
             for number in range(options.count):
                 batch = replace(job, seed=job.seed + number * job.batch)
@@ -280,28 +280,6 @@ def _arguments(job: Job, source: Source | None) -> Mapping[str, Any]:
         return {"width": job.width, "height": job.height}
     assert job.width and job.height
     return {"strength": job.denoise, **source.arguments(job.width, job.height)}
-
-
-def _at_model_size(job: Job, pipeline: Any, source: Source | None) -> Job:
-    """Return the job with a size: asked for, of the picture that it starts from, or the model's own."""
-    unit = lcm(_SIZES, pipeline.vae_scale_factor)
-    own = pipeline.unet.config.sample_size
-    height, width = own if isinstance(own, (list, tuple)) else (own, own)
-    size = (width * pipeline.vae_scale_factor, height * pipeline.vae_scale_factor)
-    if source is not None:
-        size = (_whole(source.image.width, unit), _whole(source.image.height, unit))
-    job = replace(job, width=job.width or size[0], height=job.height or size[1])
-    for name, pixels in (("width", job.width), ("height", job.height)):
-        if pixels and pixels % unit:
-            raise UsageError(
-                f"{name} is {pixels}; it must be a multiple of {unit}, such as {_whole(pixels, unit)}"
-            )
-    return job
-
-
-def _whole(pixels: int, unit: int) -> int:
-    """Return the multiple of `unit` below so many pixels, or the least."""
-    return max(unit, pixels // unit * unit)
 
 
 def _state(path: Path) -> tuple[object, ...]:

@@ -205,6 +205,9 @@ def test_a_negative_prompt_that_is_not_read_is_said(ask: Ask) -> None:
     assert "reads no negative prompt" in ask("--prompt", "a", "--negative", "b").notices[0]
     for more in (["--weak-prompt", "Negative"], ["--mode", "CFG"]):
         assert ask("--prompt", "a", "--negative", "b", *more).notices == ()
+    assert ask("--prompt", "a", "--negative", "b", loras=()).notices == (), "plain CFG reads it"
+    (said,) = ask("--prompt", "a", "--negative", "b", "--base-checkpoint", "x", loras=()).notices
+    assert "reads no negative prompt" in said
 
 
 SYNTAX = {
