@@ -12,13 +12,23 @@ from lib_pg.deltas.base import Delta, Parameters
 
 
 class Stored(Protocol):
-    """A parameter in a file."""
+    """A parameter in a file.
+
+    Attributes:
+        splits: whether a part of it can be read without the rest.
+    """
+
+    @property
+    def splits(self) -> bool: ...
 
     def load(self) -> Tensor:
         """Return it, read anew at every call."""
 
-    def pieces(self) -> Iterator[Tensor]:
-        """Yield its values in order, flat; a piece is valid until the next is asked for."""
+    def pieces(self, first: int = 0, last: int | None = None) -> Iterator[Tensor]:
+        """Yield its values in order, flat, from `first` to before `last`; small pieces where that is given.
+
+        A piece is valid until the next is asked for.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import torch
 from torch import Tensor
+
+ALONE = 1 << 15  # values on which torch computes in the thread that asks for it
+_SHARE = 1 << 18  # values that are worth a thread
+_THREADS = 4  # more of them wait for the memory
 
 _NUMBERS = 1 << 18  # of a piece: it and what is made of it stay in a processor's cache
 
@@ -17,3 +24,27 @@ def pieces(tensor: Tensor) -> Iterator[Tensor]:
     rows = max(1, _NUMBERS * len(tensor) // tensor.numel())
     for start in range(0, len(tensor), rows):
         yield tensor[start : start + rows]
+
+
+def spread(count: int, work: Callable[[int, int], None]) -> None:
+    """Have several threads do `work(first, last)` for all of `count` values, each for a part.
+
+    What it costs to be given new memory is so divided among a processor's cores, which torch does not do.
+
+    Args:
+        work: computes on a CPU, on at most `ALONE` values at once: more would start torch's own threads in
+            each of these. What it raises is raised here.
+    """
+    threads = min(_THREADS, os.cpu_count() or 1, count // _SHARE)
+    if threads < 2:
+        work(0, count)
+        return
+    cuts = [count * index // threads for index in range(threads + 1)]
+    inference = torch.is_inference_mode_enabled()
+
+    def part(first: int, last: int) -> None:
+        with torch.inference_mode(inference), torch.no_grad():  # each thread has its own
+            work(first, last)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(part, cuts, cuts[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas.kind import BYTES, FactorError, Header, finite
-from lib_pg.deltas.pieces import pieces
+from lib_pg.deltas.pieces import ALONE, pieces
 from lib_pg.deltas.shapes import is_same
 from lib_pg.formats.checkpoint_names import Place
 from lib_pg.formats.container import open_container, starts_of
@@ -125,30 +126,47 @@ class Source:
             value = nn.functional.pad(value, (0, 0, 0, 0, 0, self._shape[1] - value.shape[1]))
         return value.reshape(self._shape)
 
-    def pieces(self) -> Iterator[Tensor]:
+    @property
+    def count(self) -> int:
+        """Number of its values in the loaded model's shape."""
+        return math.prod(self._shape)
+
+    @property
+    def splits(self) -> bool:
+        """Whether its values are in the file as they are in the loaded model."""
+        return not self._place.turned and self._place.third is None and not self._lacks_mask()
+
+    def pieces(self, first: int = 0, last: int | None = None) -> Iterator[Tensor]:
         """Yield its values in order, flat, in its own type; a piece is valid until the next is asked for.
 
         Fresh memory for all of it would take longer than to read it.
+
+        Args:
+            first, last: the values wanted, to before the last, in pieces that a thread computes on alone;
+                without a last one all that come, in larger pieces.
 
         Raises:
             NetworkError: as for `load`.
         """
         header = self._tensor.header
-        if self._place.turned or self._place.third is not None or self._lacks_mask():
-            yield from pieces(self.load().reshape(-1))
+        if not self.splits:
+            yield from pieces(self.load().reshape(-1)[first:last])
             return
-        buffer = np.empty(min(header.nbytes, _PIECE), np.uint8)
-        for count in self._read(buffer, header.nbytes):
+        width = BYTES[header.dtype]
+        most = _PIECE if last is None else ALONE * width
+        total = header.nbytes if last is None else last * width
+        buffer = np.empty(min(total - first * width, most), np.uint8)
+        for count in self._read(buffer, total - first * width, first * width):
             yield torch.from_numpy(buffer[:count]).view(_TYPES[header.dtype])
 
-    def _read(self, buffer: np.ndarray, total: int) -> Iterator[int]:
+    def _read(self, buffer: np.ndarray, total: int, skipped: int = 0) -> Iterator[int]:
         """Fill `buffer` again and again with what comes next of `total` bytes; yield how many it has."""
         tensor = self._tensor
         try:
             if os.stat(tensor.file).st_mtime_ns != tensor.changed:
                 raise self._error("cannot be read: the file was changed while it was in use")
             with open(tensor.file, "rb", buffering=0) as file:
-                file.seek(tensor.start)
+                file.seek(tensor.start + skipped)
                 while total:
                     wanted, count = buffer.data[:total], 0
                     while count < len(wanted):

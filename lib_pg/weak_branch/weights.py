@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lib_pg.deltas.base import ActiveNetwork, Additive, Delta, Parameters
 from lib_pg.deltas.fine_tune import FineTune, Stored
 from lib_pg.deltas.merge import contributions, originals_of, weak_contributions
-from lib_pg.deltas.pieces import pieces
+from lib_pg.deltas.pieces import pieces, spread
 
 # Returns a layer's parameters without any network, by name; None where they are not known.
 Pristine = Callable[[nn.Module], "Parameters | None"]
@@ -194,10 +194,17 @@ def _from_base(base: Stored, live: Tensor | None, omega: float, like: Tensor) ->
     """Return the same where W_pre is in a file: what is read is used while it is in the processor's cache."""
     assert live is not None
     found = torch.empty(live.shape, dtype=like.dtype, device=like.device)
-    high, into, start = live.reshape(-1), found.view(-1), 0
-    for piece in base.pieces():
-        span = slice(start, start := start + len(piece))
-        _lerp(piece, high[span], omega, into[span])
+    high, into = live.reshape(-1), found.view(-1)
+
+    def make(first: int, last: int | None) -> None:
+        for piece in base.pieces(first, last):
+            span = slice(first, first := first + len(piece))
+            _lerp(piece, high[span], omega, into[span])
+
+    if base.splits and high.device.type == into.device.type == "cpu":
+        spread(len(into), make)
+    else:
+        make(0, None)
     if live.is_contiguous():
         return found
     return torch.empty_like(live, dtype=like.dtype, device=like.device).copy_(found)

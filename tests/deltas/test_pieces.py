@@ -1,12 +1,14 @@
-"""Pieces of a tensor are all of it, and none of them is large."""
+"""Pieces of a tensor are all of it, and none of them is large; threads do all of it, each a part."""
 
 from __future__ import annotations
+
+import threading
 
 import pytest
 import torch
 
 from lib_pg.deltas.kind import FactorError, finite
-from lib_pg.deltas.pieces import pieces
+from lib_pg.deltas.pieces import pieces, spread
 
 LARGE = 1 << 18
 
@@ -30,3 +32,36 @@ def test_one_value_that_is_not_finite_is_found_in_whichever_piece(dtype: torch.d
     tensor[at] = float("nan")
     with pytest.raises(FactorError, match="up factor holds values that are not finite"):
         finite("up factor", tensor)
+
+
+@pytest.mark.parametrize("count", [0, 1, LARGE, 2 * LARGE - 1, 2 * LARGE, 5 * LARGE + 3, 40 * LARGE])
+def test_threads_do_each_value_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    done, parts, grad = torch.zeros(count), list[int](), list[bool]()
+    before = threading.active_count()
+
+    def work(first: int, last: int) -> None:
+        done[first:last] += 1
+        parts.append(last - first)
+        grad.append(torch.is_grad_enabled())
+
+    with torch.no_grad():
+        spread(count, work)
+    assert done.eq(1).all()
+    assert len(parts) == max(1, min(4, count // LARGE)) and max(parts) - min(parts) <= 1
+    assert not any(grad)
+    assert threading.active_count() == before
+
+
+def test_threads_are_in_the_mode_of_who_asks_and_raise_where_he_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    with torch.inference_mode():
+        value = torch.zeros(2 * LARGE)
+        spread(len(value), lambda first, last: value[first:last].add_(1))
+    assert value.eq(1).all()
+
+    def fail(first: int, last: int) -> None:
+        raise ValueError(f"at {first}")
+
+    with pytest.raises(ValueError, match="at 0"):
+        spread(2 * LARGE, fail)

@@ -82,14 +82,27 @@ def test_one_moved_value_is_found_at_any_place(tmp_path: Path) -> None:
     assert found.equal == 1
 
 
+@pytest.mark.parametrize("at", [0, 280_000, -1])
+def test_one_value_of_a_moved_layer_that_is_not_finite_is_refused(tmp_path: Path, at: int) -> None:
+    """Whichever thread reads it."""
+    start = nn.Sequential(nn.Linear(700, 800))
+    tensors = {f"model.diffusion_model.{name}": v.detach().clone() for name, v in start.named_parameters()}
+    tensors["model.diffusion_model.0.weight"] += 1
+    tensors["model.diffusion_model.0.weight"].view(-1)[at] = float("inf")
+    save_file(tensors, tmp_path / "base.safetensors")
+    model = Model("unet", "unet", start, "model.diffusion_model.")
+    with pytest.raises(NetworkError, match="not finite"):
+        difference(open_checkpoint(tmp_path / "base.safetensors"), "U-Net", model, parameters_of)
+
+
 @pytest.mark.parametrize("of_file", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("of_model", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 def test_weak_weights_are_made_from_the_file_in_any_type_and_order(
     tmp_path: Path, of_file: torch.dtype, of_model: torch.dtype, order: torch.memory_format
 ) -> None:
-    """Larger than what is read at once, by values and by bytes."""
-    start, tuned = nn.Conv2d(256, 129, 3), nn.Conv2d(256, 129, 3).to(of_model, memory_format=order)
+    """Larger than what is read at once and than what one thread does."""
+    start, tuned = nn.Conv2d(512, 129, 3), nn.Conv2d(512, 129, 3).to(of_model, memory_format=order)
     tensors = {f"model.diffusion_model.0.{name}": v.to(of_file) for name, v in start.state_dict().items()}
     save_file(tensors, tmp_path / "base.safetensors")
     model = Model("unet", "unet", nn.Sequential(tuned), "model.diffusion_model.")
