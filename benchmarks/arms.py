@@ -2,6 +2,7 @@
 
 CFG                 one call of the model with both rows, its own weights
 PG, AG              the same call, the weak rows weakened by this project's engine
+PG, falling         PG whose omega is another at every step, from 0.9 to 0.5
 PG, then None       PG in the first half of the steps, no weak rows in the second (`outside: None`)
 two passes          both rows in calls of their own, the weights as they are: what methods cost that call
                     the model twice
@@ -29,9 +30,9 @@ from lib_pg.networks import Network
 from lib_pg.run import GuidedRun
 from lib_pg.settings import Settings
 
-CFG, PG, AG, HALF = "CFG", "PG", "AG", "PG, then None"
+CFG, PG, AG, FALLING, HALF = "CFG", "PG", "AG", "PG, falling", "PG, then None"
 TWO_PASSES, RE_MERGE, SECOND_MODEL = "two passes", "re-merge", "second model"
-ARMS = (CFG, PG, AG, HALF, TWO_PASSES, RE_MERGE, SECOND_MODEL)
+ARMS = (CFG, PG, AG, FALLING, HALF, TWO_PASSES, RE_MERGE, SECOND_MODEL)
 
 WEAK_RATIO = 0.7
 _SCALE = 7.5
@@ -39,6 +40,7 @@ _STEP = 0.02
 GUIDED = {
     PG: Settings(enabled=True, mode="PG", weak_ratio=WEAK_RATIO),
     AG: Settings(enabled=True, mode="AG", weak_ratio=WEAK_RATIO),
+    FALLING: Settings(enabled=True, mode="PG", schedule="Linear", weak_ratio=0.9, weak_ratio_end=0.5),
     HALF: Settings(enabled=True, mode="PG", weak_ratio=WEAK_RATIO, end=0.5, outside="None"),
 }
 
@@ -77,7 +79,7 @@ class Case:
         return [network.parts["unet"] for network in networks]
 
     def run(self, arm: str) -> GuidedRun[Tensor]:
-        """Return the guided run of PG, AG or PG, then None."""
+        """Return the guided run of an arm that has one."""
         return GuidedRun(_Host(self), GUIDED[arm], kept=self.base.kept if self.base else None)
 
     def call(self, model: Denoiser, rows: Tensor, text: Tensor, step: int) -> Tensor:

@@ -14,6 +14,7 @@ from benchmarks.arms import (
     AG,
     ARMS,
     CFG,
+    FALLING,
     GUIDED,
     HALF,
     PG,
@@ -66,7 +67,7 @@ def test_two_passes_are_cfg(latents: dict[str, Tensor]) -> None:
 
 
 def test_every_other_arm_makes_a_picture_of_its_own(latents: dict[str, Tensor]) -> None:
-    for arm in (AG, HALF):
+    for arm in (AG, FALLING, HALF):
         for other in (CFG, PG):
             assert relative_error(latents[arm], latents[other]) > 1e-3
 
