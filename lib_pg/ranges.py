@@ -7,7 +7,8 @@ import re
 
 _LENGTH_MAX = 2000
 _DIGITS = 10
-_NUMBER = r"[+-]?\s*\d*\.?\d+(?:e[+-]?\d+)?"
+# There is one way to read each: with two, what is no range takes the third power of its length.
+_NUMBER = r"[+-]?\s*(?:\d+(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?"
 # `0-1 (+0.25)` in steps, `0-1 [5]` as many as that, `0-1` in steps of 1.
 _RANGE = re.compile(
     rf"(?P<first>{_NUMBER})\s*-\s*(?P<last>{_NUMBER})\s*"
@@ -69,6 +70,8 @@ def spread(part: str, most: int) -> list[float] | None:
     if match is None:
         return None
     first, last = _end(part, match["first"]), _end(part, match["last"])
+    if not math.isfinite(last - first):
+        raise RangeError(f"got {_shown(part)}, whose ends are too far apart; {_HOW}")
     if match["count"] is not None:
         count = int(match["count"])
         step = (last - first) / (count - 1) if count > 1 else 0.0

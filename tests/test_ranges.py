@@ -52,7 +52,9 @@ def test_lists_ranges_and_counts(text: str, expected: list[float]) -> None:
         ("0-1 (+1e-9)", "from 1 to 10 numbers"),
         ("0-0.5 [6], 0.6-1 [6]", "from 1 to 10 numbers"),
         ("2", "between -1 and 1"),
-        ("-1e308-1e308 [3]", "between -1 and 1"),
+        ("-1e308-1e308 [3]", "too far apart"),
+        ("-1e308-1e308 [1]", "too far apart"),
+        ("-1e308-1e308", "too far apart"),
         ("0" * 2001, "at most 2000"),
         (None, "must be a text"),
         ([0.5], "must be a text"),
@@ -62,6 +64,13 @@ def test_what_cannot_be_used_is_named(text: object, words: str) -> None:
     with pytest.raises(RangeError) as error:
         numbers(text, -1, 1, 10)
     assert words in str(error.value) and len(str(error.value)) < 250
+
+
+def test_what_is_no_range_is_refused_at_once() -> None:
+    """With two ways to read each digit this took hours."""
+    run = "1" * 600
+    with pytest.raises(RangeError, match="cannot be read"):
+        numbers(f"{run}-{run}({run}x", 0, 1, 7)
 
 
 @given(st.text(alphabet="0123456789.,-+()[] e", max_size=60))
