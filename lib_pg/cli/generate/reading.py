@@ -194,7 +194,8 @@ def _settings(pairs: Mapping[str, str], given: Collection[str]) -> Settings:
 
 
 def _hashes(pairs: Mapping[str, str]) -> dict[str, str]:
-    return dict(re.findall(r"([^:,]+?): ([0-9a-f]{10,12})(?:, |$)", pairs.get("Lora hashes", "")))
+    listed = (each.partition(": ") for each in pairs.get("Lora hashes", "").split(", "))
+    return {name: digest for name, _, digest in listed if name and re.fullmatch("[0-9a-f]{10,12}", digest)}
 
 
 def _unreadable(key: str, text: str | None, expected: str, option: str = "") -> UsageError:
