@@ -6,7 +6,7 @@ import argparse
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lib_pg.cli.generate.options import files_given, given_by, job_from
 from lib_pg.cli.generate.other_programs import parameters_of
 from lib_pg.cli.generate.prompt_syntax import notice
 from lib_pg.cli.generate.reading import Picture, read_picture
-from lib_pg.cli.hashes import fingerprint
+from lib_pg.cli.hashes import fingerprint, state
 from lib_pg.cli.picture_files import read_parameters
 from lib_pg.cli.png_text import Parameters, PngTextError
 from lib_pg.prompt import split_tags
@@ -141,9 +141,13 @@ def _not_as_written(job: Job) -> list[str]:
     return [each for each in said if each]
 
 
-@cache
 def _hash_of(path: Path, digits: int) -> str:
     """Return a file's hash; none where it cannot be read, which is said when it is loaded."""
+    return _hash_in_state(path, digits, state(path))
+
+
+@lru_cache(maxsize=1000)  # a grid asks for the same files in every cell; `serve` lives long
+def _hash_in_state(path: Path, digits: int, state: tuple[object, ...]) -> str:
     try:
         return fingerprint(path, digits)
     except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from lib_pg.cli.generate.prompt_length import length_notice
 from lib_pg.cli.generate.record import Provenance, to_text
 from lib_pg.cli.generate.sizes import at_model_size
 from lib_pg.cli.generate.source import Source, load_source, pipeline_for
-from lib_pg.cli.hashes import fingerprint
+from lib_pg.cli.hashes import fingerprint, state
 from lib_pg.cli.picture_files import png_with
 from lib_pg.cli.pipelines import load_pipeline, load_vae
 from lib_pg.cli.samplers import scheduler_for
@@ -122,7 +121,7 @@ class Studio:
 
     def _load(self, options: argparse.Namespace, dtype: str) -> _Loaded:
         device = chosen_device(options.device)
-        files = (_state(options.checkpoint), options.config, options.vae and _state(options.vae))
+        files = (state(options.checkpoint), options.config, options.vae and state(options.vae))
         key = (files, device, dtype)
         if self._loaded is None or self._loaded.key != key:
             self._loaded = self._compared = None  # their memory is needed
@@ -198,7 +197,7 @@ class Studio:
 
     def _compare_with(self, path: Path, job: Job, options: argparse.Namespace, pipeline: Any) -> _Base:
         assert self._loaded is not None
-        key = (self._loaded.key, _state(path), job.weak_memory)
+        key = (self._loaded.key, state(path), job.weak_memory)
         if self._compared is None or self._compared.key != key:
             self._compared, warnings = None, list[str]()
             try:
@@ -222,7 +221,7 @@ class Studio:
         )
 
     def _hash(self, path: Path) -> str:
-        key = _state(path)
+        key = state(path)
         if key not in self._hashes:
             self._hashes[key] = fingerprint(path)
         return self._hashes[key]
@@ -280,12 +279,6 @@ def _arguments(job: Job, source: Source | None) -> Mapping[str, Any]:
         return {"width": job.width, "height": job.height}
     assert job.width and job.height
     return {"strength": job.denoise, **source.arguments(job.width, job.height)}
-
-
-def _state(path: Path) -> tuple[object, ...]:
-    """Return a file or folder and when it was written: others may replace it while a model stays loaded."""
-    file = path / "model_index.json" if os.path.isdir(path) else path
-    return path, os.stat(file).st_mtime_ns if os.path.exists(file) else 0
 
 
 def _named(device: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -280,3 +282,21 @@ def test_a_prompt_may_begin_with_a_brace(ask: Ask) -> None:
 
 def test_a_network_is_asked_for_as_it_is_written(ask: Ask) -> None:
     assert LoraUse("dog", 0.8, 0.5, Own(0.25)).tag() == "<lora:dog:0.5:0.8:pg=0.25>"
+
+
+def test_a_long_list_of_hashes_is_read_at_once(ask: Ask) -> None:
+    """Searched for pairs from each of its letters, this one took hours."""
+    asked = ask(text=f"a star\n{END}, Lora hashes: {'a' * 500_000}")
+    assert asked.picture and asked.picture.lora_hashes == {}
+
+
+def test_a_network_that_was_replaced_is_read_anew(ask: Ask, tmp_path: Path) -> None:
+    """`serve` answers more than one request."""
+    text = f'a star <lora:dog:1>\n{END}, Lora hashes: "dog: {hashlib.sha256(b"dog").hexdigest()[:10]}"'
+    assert not ask(text=text).notices
+    path = tmp_path / "other" / "dog.safetensors"
+    path.parent.mkdir()
+    for content, notices in ((b"dog", 0), (b"another dog", 1), (b"dog", 0)):
+        path.write_bytes(content)
+        os.utime(path, ns=(0, len(content)))
+        assert len(ask("--lora", str(path), text=text, loras=()).notices) == notices
