@@ -16,6 +16,7 @@ from lib_pg.ranges import RangeError, spread
 
 VALUES_MAX = 100
 CELLS_MAX = 1000
+_WHOLE_MAX = 2**53  # beyond, not every whole number is a float
 # What is no setting of one picture.
 _NO_AXES = ("out", "count", "device", "help")
 
@@ -117,4 +118,6 @@ def _texts(name: str, values: str, kind: object) -> list[str]:
 
 
 def _written(number: float, kind: object) -> str:
+    if kind is int and abs(number) > _WHOLE_MAX:
+        raise UsageError(f"ranges go up to {_WHOLE_MAX}, got {number:.0f}; list greater numbers one by one")
     return str(int(number)) if kind is int else f"{number:.10g}"

@@ -6,7 +6,8 @@ import argparse
 import json
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +40,23 @@ def run(options: argparse.Namespace) -> int:
     for cell in cells_of(options, axes):
         asked_for(cell.options)  # what cannot be made is said before anything is written
     options.device = share.device(chosen_device(options.device))
-    with output_folder(options.out, "--out"):
-        if share.index == 0:
-            _keep_plan(options)
-        share.wait()
-        if options.from_png is None:
-            options.seed = _plan_in(options.out)["seed"] if options.seed is None else options.seed
-        cells = [(cell, asked_for(cell.options)) for cell in cells_of(options, axes)]
-        (options.out / "cells").mkdir(exist_ok=True)
+    with output_folder(options.out, "--out"), _plan_kept(options, share):
+        seed = _plan_in(options.out)["seed"]
+        cells = [(cell, asked_for(cell.options)) for cell in _seeded(cells_of(options, axes), seed)]
         _make(share.of(cells), options.out, share)
         share.wait()
         if share.index == 0:
             for path in write_sheets(options.out, "Personalization guidance", axes, _batches(cells, axes)):
                 print(path)
     return 0
+
+
+def _seeded(cells: Sequence[Cell], seed: int) -> list[Cell]:
+    """Return the cells with the grid's seed in those that no option and no picture gives one."""
+    for cell in cells:
+        if cell.options.seed is None and cell.options.from_png is None:
+            cell.options.seed = seed
+    return list(cells)
 
 
 def _make(cells: Sequence[tuple[Cell, Asked]], folder: Path, share: Share) -> None:
@@ -99,8 +103,24 @@ def _batches(cells: Sequence[tuple[Cell, Asked]], axes: Sequence[Axis | None]) -
     return counts
 
 
-def _keep_plan(options: argparse.Namespace) -> None:
-    """Write down what the grid is, or see that what is in its folder is this one.
+@contextmanager
+def _plan_kept(options: argparse.Namespace, share: Share) -> Iterator[None]:
+    """Write down what the grid is; a plan that led to no cell goes again, so that it may be corrected."""
+    new = share.index == 0 and _keep_plan(options)
+    share.wait()
+    cells = options.out / "cells"
+    cells.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        if new:
+            with suppress(OSError):  # it holds cells
+                cells.rmdir()
+                (options.out / _PLAN).unlink()
+
+
+def _keep_plan(options: argparse.Namespace) -> bool:
+    """Write down what the grid is, or see that what is in its folder is this one; return which.
 
     Raises:
         UsageError: the folder holds another.
@@ -111,11 +131,12 @@ def _keep_plan(options: argparse.Namespace) -> None:
         before = _plan_in(options.out)
         if before["plan"] != plan or options.seed not in (None, before["seed"]):
             raise UsageError(f"{str(options.out)!r} holds another grid; choose another folder with --out")
-        return
+        return False
     if (options.out / "cells").exists():
         raise UsageError(f"{str(options.out)!r} holds cells of an unknown grid; choose another --out")
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     replace_file(path, json.dumps({"seed": seed, "plan": plan}, indent=1).encode())
+    return True
 
 
 def _plan_in(folder: Path) -> Any:

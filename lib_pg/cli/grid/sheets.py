@@ -37,7 +37,7 @@ def write_sheets(
         batch: pictures in a cell, by z, y and x.
     """
     page = folder / "grid.html"
-    replace_file(page, _html(title, axes, batch).encode())
+    replace_file(page, _html(title, axes, batch).encode(errors="replace"))  # a path may be no text
     image = _image(folder, title, axes, batch)
     if image is None:
         return [page]

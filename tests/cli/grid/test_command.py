@@ -12,7 +12,8 @@ from PIL import Image
 
 from lib_pg.cli.generate import studio
 from lib_pg.cli.grid import command
-from lib_pg.cli.grid.sheets import file_of
+from lib_pg.cli.grid.axes import Axis
+from lib_pg.cli.grid.sheets import file_of, write_sheets
 from lib_pg.cli.main import main
 from lib_pg.cli.paths import BUNDLED_LORA
 from lib_pg.cli.shares import Share
@@ -102,6 +103,10 @@ def test_processes_share_the_cells(folder: Path, monkeypatch: pytest.MonkeyPatch
         (["--x", "steps", "0"], "between 1 and 1000"),
         (["--x", "nothing", "1"], "is no axis"),
         (["--x", "steps", "1", "--count", "2"], "--batch"),
+        (["--x", "steps", "-1e308-1e308 [5]"], "too far apart"),
+        (["--x", "seed", "9007199254740993-9007199254740995"], "one by one"),
+        (["--x", "steps", "1", "--checkpoint", "nowhere"], "does not exist"),
+        (["--x", "steps", "1", "--mask", "a.png"], "--init-image"),
     ],
 )
 def test_what_cannot_be_made_leaves_nothing(
@@ -109,8 +114,36 @@ def test_what_cannot_be_made_leaves_nothing(
 ) -> None:
     assert main(["grid", *BASE, *arguments, "--out", str(folder)]) == 2
     err = capsys.readouterr().err
-    assert said in err and err.count("\n") == 1
+    assert said in err and err.splitlines()[-1].startswith("error: ")
     assert not folder.exists()
+
+
+def test_pictures_on_an_axis_keep_their_seeds(folder: Path, tmp_path: Path) -> None:
+    pictures = []
+    for seed in (5, 6):
+        out = tmp_path / str(seed)
+        assert main(["generate", *BASE, "--seed", str(seed), "--out", str(out)]) == 0
+        pictures.append(out / f"00000-{seed}.png")
+    arguments = [
+        "--lora",
+        str(BUNDLED_LORA),
+        "--device",
+        "cpu",
+        "--x",
+        "from-png",
+        ", ".join(map(str, pictures)),
+    ]
+    assert main(["grid", *arguments, "--out", str(folder)]) == 0
+    for x, picture in enumerate(pictures):
+        assert (folder / file_of((x, 0, 0), 0)).read_bytes() == picture.read_bytes()
+
+
+def test_a_value_that_is_no_text_is_labelled(folder: Path) -> None:
+    """Names of files may be any bytes; the page comes last, when all pictures are made."""
+    (folder / "cells").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / file_of((0, 0, 0), 0))
+    write_sheets(folder, "a", [Axis("lora", ("\udcff",), (("lora", ()),)), None, None], [[[1]]])
+    assert "lora ?" in (folder / "grid.html").read_text("utf-8")
 
 
 def test_a_damaged_plan_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
