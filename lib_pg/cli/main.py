@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     That is 0, 2 for a request that cannot be met, 130 if interrupted, 143 if told to end.
     """
+    _print_all_names()
     options = _parser().parse_args(arguments)
     # What the libraries say to their own developers would hide what we say to the user.
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -44,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("interrupted", INTERRUPTED)
     except Terminated as error:
         return _complain("terminated", error.code)
+
+
+def _print_all_names() -> None:
+    """Have standard output escape what it cannot encode, as standard error does: a file may be called so."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(options: argparse.Namespace) -> int:

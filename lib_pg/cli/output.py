@@ -53,7 +53,11 @@ def save_new(data: bytes, folder: Path, seed: int) -> Path:
     Raises:
         UsageError: it cannot be written.
     """
-    taken = [int(found[1]) for name in os.listdir(folder) if (found := _NUMBERED.match(name))]
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise unwritten(folder, error) from error
+    taken = [int(found[1]) for name in names if (found := _NUMBERED.match(name))]
     number = max(taken, default=-1) + 1
     while not _saved(path := folder / f"{number:05d}-{seed}.png", data):
         number += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -108,3 +109,16 @@ def test_the_demo_sees_at_once_that_it_cannot_write(
     monkeypatch.setattr("lib_pg.cli.demo.command.load_pipeline", None)  # not reached
     assert main(["demo", "--out", str(tmp_path / out)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize("name", ["狗", "\udcff"])
+def test_names_that_the_output_cannot_hold_are_printed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def run(options: object) -> int:
+        print(name)
+        return 0
+
+    monkeypatch.setitem(sys.modules, "lib_pg.cli.demo.command", types.SimpleNamespace(run=run))  # type: ignore[arg-type]
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "latin-1", write_through=True))
+    assert main(["demo"]) == 0
+    assert written.getvalue().decode().strip() == ascii(name)[1:-1]

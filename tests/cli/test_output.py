@@ -101,6 +101,11 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_went_meanwhile_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="gone' cannot be written: No such file"):
+        save_new(b"x", tmp_path / "gone", 1)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError, match="cannot be written"):
