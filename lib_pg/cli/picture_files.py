@@ -22,7 +22,10 @@ _WORKFLOWS = {
     "Comment": "NovelAI's or another program's comment",
 }
 # What Pillow raises for a file that is no picture, or a damaged one.
-_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, struct.error)
+DAMAGED = (
+    OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 _UNICODE, _ASCII = b"UNICODE\0", b"ASCII\0\0\0"
 
 
@@ -57,7 +60,7 @@ def read_parameters(path: str | os.PathLike[str]) -> str:
             info = dict(image.info)
             # Pillow would decode a PNG to look for EXIF behind the picture.
             text = _chunk(info.get(_CHUNK)) if image.format == "PNG" else _user_comment(image)
-    except (*_DAMAGED, Image.DecompressionBombError) as error:
+    except DAMAGED as error:
         raise PngTextError(f"{name!r} cannot be read as a PNG, JPEG or WebP: {error}") from error
     if text is None:
         raise PngTextError(f"{name!r} has no generation parameters; {_advice(info)}")

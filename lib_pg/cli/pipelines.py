@@ -20,6 +20,8 @@ _FAMILIES = {
     "cond_stage_model.model.": "SD 2.x",
     "cond_stage_model.transformer.": "SD 1.x",
 }
+# What a U-Net reads: a noisy picture; those for inpainting read the mask and the picture beside it.
+CHANNELS, CHANNELS_INPAINTING = 4, 9
 INDEX = "model_index.json"
 INDEX_BYTES_MAX = 1 << 20
 # Before the names of a U-Net's tensors in single files.

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate.record import INIT_HASH, MASK_HASH
 from lib_pg.cli.hashes import fingerprint
+from lib_pg.cli.picture_files import DAMAGED, FORMATS
+from lib_pg.cli.pipelines import CHANNELS, CHANNELS_INPAINTING
 
-_FORMATS = ("PNG", "JPEG", "WEBP")
-_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, Image.DecompressionBombError)
 _LONGEST = 8192
-_CHANNELS = 4  # of a noisy picture; checkpoints for inpainting read the mask and the picture beside it
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,20 @@ def pipeline_for(pipeline: Any, source: Source | None) -> Any:
     """Return the pipeline that draws from a source, on the very models of one that draws from text.
 
     Raises:
-        UsageError: the checkpoint is made for inpainting, and there is no mask.
+        UsageError: the checkpoint is made for inpainting, and there is no mask; or for something else.
     """
     import diffusers
 
-    if (source is None or source.mask is None) and pipeline.unet.config.in_channels != _CHANNELS:
+    channels = pipeline.unet.config.in_channels
+    if channels not in (CHANNELS, CHANNELS_INPAINTING):
         raise UsageError(
-            f"the checkpoint's U-Net reads {pipeline.unet.config.in_channels} channels, as those for "
-            "inpainting do; give --init-image and --mask, or another checkpoint"
+            f"the checkpoint's U-Net reads {channels} channels, as those for editing, depth or upscaling do, "
+            "which are not drawn with here; give another checkpoint"
+        )
+    if channels != CHANNELS and (source is None or source.mask is None):
+        raise UsageError(
+            f"the checkpoint's U-Net reads {channels} channels, as those for inpainting do; give "
+            "--init-image and --mask, or another checkpoint"
         )
     if source is None:
         return pipeline
@@ -97,15 +103,22 @@ def pipeline_for(pipeline: Any, source: Source | None) -> Any:
 
 def _opened(path: Path) -> Image.Image:
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if max(image.size) > _LONGEST:
                 raise UsageError(
                     f"{str(path)!r} has {image.width} x {image.height} pixels; at most {_LONGEST} a side "
                     "are read"
                 )
-            return ImageOps.exif_transpose(image).copy()
-    except _DAMAGED as error:
+            return _in_8_bits(ImageOps.exif_transpose(image))
+    except DAMAGED as error:
         raise UsageError(f"{str(path)!r} cannot be read as a PNG, JPEG or WebP: {error}") from error
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Return a picture apart from its file; of grey in 16 bits Pillow would make all but black white."""
+    if not image.mode.startswith("I"):
+        return image.copy()
+    return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

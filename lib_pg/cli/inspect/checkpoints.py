@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lib_pg.cli.inspect.facts import About, mebibytes
-from lib_pg.cli.pipelines import CLASSES, INDEX, INDEX_BYTES_MAX, UNET_PREFIX, family_of_names
+from lib_pg.cli.pipelines import (
+    CHANNELS,
+    CHANNELS_INPAINTING,
+    CLASSES,
+    INDEX,
+    INDEX_BYTES_MAX,
+    UNET_PREFIX,
+    family_of_names,
+)
 from lib_pg.deltas.kind import BYTES, Header
 from lib_pg.formats.checkpoint import open_checkpoint
 from lib_pg.formats.errors import NetworkError, counted, printable
@@ -27,7 +35,12 @@ _PREFIXES = {
 }
 # What the U-Net reads beside the noisy picture, by the channels of its first layer.
 _FIRST = ("input_blocks.0.0.weight", "conv_in.weight")
-_MADE_FOR = {8: "editing by instruction (InstructPix2Pix)", 9: "inpainting"}
+_MADE_FOR = {
+    5: "drawing after a depth map",
+    7: "upscaling",
+    8: "editing by instruction (InstructPix2Pix)",
+    CHANNELS_INPAINTING: "inpainting",
+}
 
 
 @dataclass
@@ -92,7 +105,9 @@ def _about(
     guessed = guess_family(widths, {})
     family = guessed if guessed != UNKNOWN else named or UNKNOWN
     first = next((unet[key].shape for key in _FIRST if key in unet), ())
-    made_for = _MADE_FOR.get(first[1], "") if len(first) == 4 else ""
+    channels = first[1] if len(first) == 4 else CHANNELS
+    made_for = _MADE_FOR.get(channels, "")
+    drawn = drawn and channels in (CHANNELS, CHANNELS_INPAINTING)
     learned = {part: each for part, each in parts.items() if part in COMPONENTS.values()}
     exact = all(dtype in BYTES for part in learned.values() for dtype in part.types)
     facts: dict[str, Any] = {
@@ -113,7 +128,7 @@ def _about(
     if made_for:
         lines.append(("made for", made_for))
     lines += [
-        ("generate", "yes" if drawn else "no: only whole SD 1.x, SD 2.x and SDXL models are drawn with here"),
+        ("generate", _drawn(drawn, channels)),
         ("weakened", _weakened(exact, learned)),
         ("cost", _cost(learned)),
     ]
@@ -124,6 +139,12 @@ def _about(
 def _said(part: _Part) -> str:
     types = ", ".join(f"{dtype} {count}x" for dtype, count in part.types.most_common(4))
     return f"{counted(part.tensors, 'tensor')}, {mebibytes(part.nbytes)} ({types})"
+
+
+def _drawn(drawn: bool, channels: int) -> str:
+    if not drawn:
+        return "no: only whole SD 1.x, SD 2.x and SDXL models, also for inpainting, are drawn with here"
+    return "yes" if channels == CHANNELS else "yes, with --init-image and --mask"
 
 
 def _weakened(exact: bool, learned: Mapping[str, _Part]) -> str:

@@ -13,6 +13,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from lib_pg.cli.devices import chosen_device
+from lib_pg.cli.errors import UsageError
+from lib_pg.cli.generate.source import Source, load_source, pipeline_for
 from lib_pg.cli.main import main
 from lib_pg.cli.picture_files import read_parameters
 from lib_pg.cli.png_text import parse
@@ -114,6 +116,27 @@ def test_every_picture_of_a_batch_starts_from_it(run: Run, drawing: Path, models
     assert main(["generate", *files, *arguments]) == 0
     second = sorted(out.iterdir())[1]
     assert abs(pixels(second).astype(int) - pixels(alone).astype(int)).max() <= 1
+
+
+def test_grey_in_16_bits_is_grey(tmp_path: Path) -> None:
+    grey = np.array([[0, 257 * 100, 65535]], np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    source = load_source(tmp_path / "a.png", tmp_path / "a.png")
+    assert source is not None and source.mask is not None
+    assert np.asarray(source.mask).tolist() == [[0, 100, 255]]
+    assert np.asarray(source.image).tolist() == [[[0] * 3, [100] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize(("channels", "said"), [(8, "editing"), (5, "depth"), (9, "give --init-image")])
+def test_a_model_that_reads_more_than_noise_is_named(channels: int, said: str) -> None:
+    pipeline = sd_pipeline()
+    pipeline.unet.register_to_config(in_channels=channels)
+    sources = [None, Source(Image.new("RGB", (8, 8)), None, {})]
+    if channels != 9:
+        sources.append(Source(Image.new("RGB", (8, 8)), Image.new("L", (8, 8)), {}))
+    for source in sources:
+        with pytest.raises(UsageError, match=said):
+            pipeline_for(pipeline, source)
 
 
 WRONG = {

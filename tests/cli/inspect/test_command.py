@@ -96,6 +96,20 @@ def test_what_a_checkpoint_is_made_for(tmp_path: Path, channels: int, made_for: 
     assert not facts["generate"]  # no text encoder
 
 
+@pytest.mark.parametrize(
+    ("channels", "said"), [(4, "yes"), (9, "yes, with --init-image"), (8, "no: "), (5, "no: ")]
+)
+def test_what_is_drawn_with_by_a_whole_checkpoint(tmp_path: Path, channels: int, said: str) -> None:
+    tensors = {
+        "model.diffusion_model.input_blocks.0.0.weight": torch.ones(8, channels, 3, 3),
+        "cond_stage_model.transformer.weight": torch.ones(2, 2),
+    }
+    save_file(tensors, tmp_path / "a.safetensors")
+    about = about_file(tmp_path / "a.safetensors")
+    assert dict(about.lines)["generate"].startswith(said)
+    assert about.facts["generate"] == said.startswith("yes")
+
+
 def test_a_vae_is_named(tmp_path: Path) -> None:
     path = tmp_path / "vae.safetensors"
     save_file({f"{end}.weight": torch.ones(2) for end in ("encoder.conv_in", "decoder.conv_out")}, path)
