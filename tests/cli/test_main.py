@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lib_pg.cli.devices import check_device, is_out_of_memory
+from lib_pg.cli.devices import check_device, chosen_device, is_out_of_memory
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.main import main
 
@@ -122,3 +123,28 @@ def test_names_that_the_output_cannot_hold_are_printed(monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "latin-1", write_through=True))
     assert main(["demo"]) == 0
     assert written.getvalue().decode().strip() == ascii(name)[1:-1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["demo", "--seed"], ["generate", "--count"], ["grid", "--count"], ["evaluate", "--bundled", "--steps"],
+     ["evaluate", "--bundled", "--seed"]],
+)  # fmt: skip
+def test_what_is_no_number_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "1e3"])
+    assert end.value.code == 2
+    assert f"argument {arguments[-1]}: '1e3' is no whole number" in capsys.readouterr().err
+
+
+def test_evaluate_knows_the_device_auto_as_the_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def run(options: argparse.Namespace) -> int:
+        asked.append(options.device)
+        return 0
+
+    module = types.SimpleNamespace(run=run)
+    monkeypatch.setitem(sys.modules, "lib_pg.cli.evaluate.bundled", module)  # type: ignore[arg-type]
+    assert main(["evaluate", "--bundled", "--device", "auto"]) == 0
+    assert asked == [chosen_device("auto")] != ["auto"]

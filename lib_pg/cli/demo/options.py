@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lib_pg.cli.whole import whole
+
 
 def add_command(commands: Any) -> None:
     """Add the subcommand to an argparse subparsers object."""
@@ -24,7 +26,7 @@ def add_command(commands: Any) -> None:
 
 
 def _seed(text: str) -> int:
-    seed = int(text)
+    seed = whole(text)
     if not 0 <= seed < 2**62:
         raise argparse.ArgumentTypeError(f"seed is {seed}; it must lie between 0 and {2**62 - 1}")
     return seed

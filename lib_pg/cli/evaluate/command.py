@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 
+from lib_pg.cli.devices import chosen_device
+
 # Sampling steps and pictures at once, where nobody says them, by protocol.
 _STEPS = {"bundled": 12, "dreambench": 25}
 _BATCH = {"bundled": 128, "dreambench": 4}
@@ -14,6 +16,7 @@ def run(options: argparse.Namespace) -> int:
     """Carry out the protocol that is asked for, or write its page, and return the exit code."""
     if options.report is None:
         options.steps = options.steps or _STEPS[options.protocol]
+        options.device = chosen_device(options.device)
         options.batch = options.batch or _BATCH[options.protocol]
     what = options.protocol if options.report is None else "report"
     protocol = importlib.import_module(f"lib_pg.cli.evaluate.{what}")

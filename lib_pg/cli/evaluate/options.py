@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_pg.cli.evaluate.dreambench.options import add_options
+from lib_pg.cli.whole import whole
 
 
 def add_command(commands: Any) -> None:
@@ -44,7 +45,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--batch", type=_positive, help="pictures made at once, at most (default: 128; dreambench: 4)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps or auto (default: cpu)")
     parser.add_argument(
         "--docs", type=Path, default=Path("docs"), metavar="FOLDER",
         help="where --report writes (default: docs)",
@@ -53,14 +54,14 @@ def add_command(commands: Any) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"got {number}; it must be at least 1")
     return number
 
 
 def _seed(text: str) -> int:
-    seed = int(text)
+    seed = whole(text)
     if not 0 <= seed < 2**31:
         raise argparse.ArgumentTypeError(f"seed is {seed}; it must lie between 0 and {2**31 - 1}")
     return seed

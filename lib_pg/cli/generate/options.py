@@ -14,6 +14,7 @@ from lib_pg.cli.generate.job import DENOISE_DEFAULT, DTYPES, Job
 from lib_pg.cli.generate.networks import STRENGTHS, LoraFile, called
 from lib_pg.cli.paths import BUNDLED_PIPELINE
 from lib_pg.cli.samplers import SAMPLERS, SCHEDULE_TYPES, schedule_type_for, split_sampler
+from lib_pg.cli.whole import whole
 from lib_pg.controls import Control
 from lib_pg.prompt import WEAK_STRENGTHS, Own
 from lib_pg.settings import CONTROLS, DEFAULTS, Settings, SettingsError
@@ -242,7 +243,7 @@ def _within(text: str, what: str, number: str | None, low: float, high: float) -
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    count = whole(text)
     if not 1 <= count <= 10_000:
         raise argparse.ArgumentTypeError(f"count is {count}; it must lie between 1 and 10000")
     return count

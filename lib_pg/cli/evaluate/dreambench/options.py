@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lib_pg.cli.whole import whole
+
 CLIP = "openai/clip-vit-base-patch32"
 DINO = "facebook/dino-vits16"
 DINOV2 = "facebook/dinov2-small"
@@ -76,7 +78,7 @@ def _scales(text: str) -> tuple[float, ...]:
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    count = whole(text)
     if not 1 <= count <= 1000:
         raise argparse.ArgumentTypeError(f"count is {count}; it must lie between 1 and 1000")
     return count
