@@ -160,7 +160,7 @@ def load(path: Path) -> Results:
         UsageError: it is not there, or no such file.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), parse_constant=_refuse)
         head, prompts = content["head"], content["prompts"]
         if head["format"] != FORMAT:
             raise UsageError(f"{str(path)!r} has format {head['format']!r}; this program reads {FORMAT}")
@@ -177,8 +177,12 @@ def load(path: Path) -> Results:
         return in_columns(head, records)
     except OSError as error:
         raise UsageError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UsageError(f"{str(path)!r} holds no results of evaluate: {str(error)[:200]}") from error
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no score")
 
 
 def _cells(results: Results) -> Iterator[tuple[tuple[str, str, str, float], Results]]:

@@ -150,6 +150,20 @@ def test_some_records_can_be_chosen(tmp_path: Path) -> None:
     assert odd.scores["fidelity"].tolist() == [0.25, 0.25]
 
 
+@pytest.mark.parametrize("values", ["[]", '{"fidelity": [NaN]}', '{"fidelity": [Infinity]}'])
+@pytest.mark.parametrize("seed", ["1", "9" * 30])
+def test_a_damaged_cell_is_no_result(tmp_path: Path, values: str, seed: str) -> None:
+    path = tmp_path / "results.json"
+    known = '{"format": 1, "scores": {"fidelity": {"step": 0.1}}}'
+    cell = f'["a", "normal", "PG", 3, 0, {values}]'
+    path.write_text(
+        f'{{"head": {known}, "prompts": ["x"], "grids": [[[0], [{seed}]]], "cells": [{cell}]}}',
+        encoding="utf-8",
+    )
+    with pytest.raises(UsageError, match="holds no results of evaluate"):
+        load(path)
+
+
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", "null", '{"head": {"format": 1}}', "[" * 100_000, '{"head": 1, "cells": []}']
 )
