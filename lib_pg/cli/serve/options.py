@@ -8,6 +8,7 @@ from typing import Any
 
 from lib_pg.cli.devices import add_device
 from lib_pg.cli.generate.job import DTYPES, Job
+from lib_pg.cli.whole import whole
 
 LOOPBACK = "127.0.0.1"
 
@@ -67,7 +68,7 @@ def _waiting(text: str) -> int:
 
 
 def _whole(name: str, text: str, low: int, high: int) -> int:
-    number = int(text)
+    number = whole(text)
     if not low <= number <= high:
         raise argparse.ArgumentTypeError(f"{name} is {number}; it must lie between {low} and {high}")
     return number
