@@ -64,7 +64,9 @@ def load_source(image: Path | None, mask: Path | None) -> Source | None:
     hashes = {INIT_HASH: _hash(image, "--init-image")}
     if mask is not None:
         hashes[MASK_HASH] = _hash(mask, "--mask")
-    return Source(_rgb(_opened(image)), _opened(mask).convert("L") if mask else None, hashes)
+    return Source(
+        _on(_opened(image), "white"), _on(_opened(mask), "black").convert("L") if mask else None, hashes
+    )
 
 
 def pipeline_for(pipeline: Any, source: Source | None) -> Any:
@@ -121,12 +123,12 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Return a picture in RGB; what shines through is white."""
+def _on(image: Image.Image, below: str) -> Image.Image:
+    """Return a picture in RGB; what shines through has the colour `below`."""
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image.convert("RGB")
     image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", image.size, below), image).convert("RGB")
 
 
 def _hash(path: Path, option: str) -> str:

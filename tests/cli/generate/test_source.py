@@ -118,6 +118,17 @@ def test_every_picture_of_a_batch_starts_from_it(run: Run, drawing: Path, models
     assert abs(pixels(second).astype(int) - pixels(alone).astype(int)).max() <= 1
 
 
+def test_of_a_mask_what_is_transparent_is_kept_and_of_a_picture_it_is_white(tmp_path: Path) -> None:
+    """Whichever colour is hidden there."""
+    strokes = Image.new("RGBA", (4, 1), (255, 255, 255, 0))
+    strokes.putpixel((0, 0), (255, 255, 255, 255))
+    strokes.save(tmp_path / "strokes.png")
+    source = load_source(tmp_path / "strokes.png", tmp_path / "strokes.png")
+    assert source is not None and source.mask is not None
+    assert list(source.mask.tobytes()) == [255, 0, 0, 0]
+    assert set(source.image.tobytes()) == {255}
+
+
 def test_grey_in_16_bits_is_grey(tmp_path: Path) -> None:
     grey = np.array([[0, 257 * 100, 65535]], np.uint16)
     Image.fromarray(grey).save(tmp_path / "a.png")
