@@ -190,7 +190,10 @@ class WeakBranch:
 
 @contextmanager
 def weakened(
-    networks: Sequence[ActiveNetwork], ratios: Sequence[float], pristine: Pristine = originals_of
+    networks: Sequence[ActiveNetwork],
+    ratios: Sequence[float],
+    pristine: Pristine = originals_of,
+    strengths: Callable[[], Sequence[float]] | None = None,
 ) -> Iterator[None]:
     """Have a whole model at omega for the block, whatever it is called with: a text encoder's null prompt.
 
@@ -198,6 +201,7 @@ def weakened(
         networks: those in the model's weights, in the order in which they were merged.
         ratios: omega in [0, 1] for each of them.
         pristine: as for `WeakBranch`. Parts that are no layers with a call of their own are reached, too.
+        strengths: as for `WeakBranch`; layers with a cheap difference follow them.
     """
     layers = _by_layer(networks)
     thin = {m for m, deltas in layers.items() if choose(m, [delta for _, delta in deltas]).engine == "thin"}
@@ -205,7 +209,7 @@ def weakened(
         replace(network, deltas={m: delta for m, delta in network.deltas.items() if m in thin})
         for network in networks
     ]
-    branch = WeakBranch(added, pristine=pristine)
+    branch = WeakBranch(added, pristine=pristine, strengths=strengths)
     branch.set_ratios(ratios)
     branch.set_rows((0,), 1)
     with branch, ExitStack() as stack:
