@@ -24,7 +24,7 @@ from lib_pg.deltas.merge import originals_of
 from lib_pg.weak_branch.choice import Choice, Chooser, choose
 from lib_pg.weak_branch.hooks import is_taken
 from lib_pg.weak_branch.layers import layer_shape
-from lib_pg.weak_branch.partial import PartialCalls, owners_of
+from lib_pg.weak_branch.partial import PartialCalls, has_other_forwards, owners_of
 from lib_pg.weak_branch.rows import Rows
 from lib_pg.weak_branch.split import SplitLayer
 from lib_pg.weak_branch.state import BranchState
@@ -82,6 +82,7 @@ class WeakBranch:
     ) -> None:
         self.networks = tuple(networks)
         partial = PartialCalls(lambda: {} if model is None else owners_of(model))
+        self._model = model
         self._state = BranchState(self.networks, on_fault, strengths, settle, partial)
         self._rows, self._rows_are = Rows(), (tuple[int, ...](), 1)
         self._layers: dict[nn.Module, _Layer] = {}
@@ -135,6 +136,7 @@ class WeakBranch:
                 "detach it before another one is attached"
             )
         self._state.live = True
+        self._state.watches = self._model is not None and has_other_forwards(self._model)
         for layer in self._layers.values():
             layer.attach()
 
