@@ -137,19 +137,23 @@ def test_all_together(host: Host, level: float, make: Maker) -> None:
     check_both_at_work(host, level, make, neighbour, f"{', '.join(TOGETHER)}; {place_of_ours(host)}")
 
 
-@pytest.mark.skipif(not UNET_LORA, reason="set PG_LIVE_UNET_LORA to a network without a text encoder's part")
 @pytest.mark.parametrize("omega", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("part", ["U-Net", "U-Net and text encoder"])
 def test_omega_is_regional_prompter_s_own_share_of_the_negative_pass(
-    host: Host, level: float, omega: float
+    host: Host, names: list[str], level: float, part: str, omega: float
 ) -> None:
     """Its latent mode changes networks in mid-step: what is there is followed."""
     if "regional prompter" not in host.scripts():
         pytest.skip(f"the host has no Regional Prompter: {ADVICE}")
-    values = {"prompt": f"{_REGIONS}<lora:{UNET_LORA}:1>", "steps": 4, "options": NEUTRAL_OFF}
+    network = UNET_LORA if part == "U-Net" else names[0]
+    if not network:
+        pytest.skip("set PG_LIVE_UNET_LORA to a network without a text encoder's part")
+    values = {"prompt": f"{_REGIONS}<lora:{network}:1>", "steps": 4, "options": NEUTRAL_OFF}
     theirs = {"Regional Prompter": regional("Latent", str(omega), str(omega))}
     expected = host.txt2img(**values, negative_prompt="", always_on=theirs)
     whole = {"Regional Prompter": regional("Latent", "1", "1")}
     ours = host.txt2img(**values, args={"enabled": True, "weak_ratio": omega}, always_on=whole)
+    print(f"\n| {part}, {omega} | {distance(ours.picture, expected.picture):.4f} | {ours.told}")
     assert distance(ours.picture, expected.picture) < level
     assert ours.told == []
     if omega < 1.0:

@@ -65,9 +65,6 @@ NEIGHBOURS: dict[str, Neighbour] = {
     "Latent Modifier, tone map": Neighbour(
         "LatentModifier Integrated", modifier(tonemap=[1.0, "cfg-mimic", 100.0])
     ),
-    "Latent Modifier, sharp uncond": Neighbour(
-        "LatentModifier Integrated", modifier(sharpness=[10.0, "anisotropic"], uncond=["Sharpness"])
-    ),
     "Latent Modifier, CADS noise": Neighbour(
         "LatentModifier Integrated", modifier(noise=["gaussian", "cads", 10.0, 100])
     ),
@@ -78,10 +75,10 @@ NEIGHBOURS: dict[str, Neighbour] = {
     "ControlNet, reference": Neighbour("ControlNet", reference("reference_only")),
     "ControlNet, AdaIN": Neighbour("ControlNet", reference("reference_adain")),
     "ControlNet, AdaIN and attention": Neighbour("ControlNet", reference("reference_adain+attn")),
-    "token merging": Neighbour("", None, values_on={"token_merging_ratio": 0.5}),
+    "token merging": Neighbour("", None, on={"token_merging_ratio": 0.5}),
 }
 # Dynamic thresholding and Latent Modifier have the host's combine step to themselves, StyleAlign and the
-# reference every attention: of two such the last one counts.
+# reference every attention: of two such the last one counts. These two do not know MultiDiffusion's rows.
 TOGETHER = (
     "perturbed attention",
     "self-attention guidance",
@@ -90,7 +87,7 @@ TOGETHER = (
     "ControlNet, AdaIN and attention",
     "token merging",
 )
-OTHERS = ("perturbed attention", "StyleAlign, two pictures", "Latent Modifier, CFG rescale", "MultiDiffusion")
+OTHERS = ("perturbed attention", "StyleAlign, two pictures", "Latent Modifier, CFG rescale", "Kohya HRFix")
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +113,6 @@ def test_steps_without_weak_rows_leave_both_at_work(make: Maker, name: str) -> N
     neighbour = NEIGHBOURS[name]
     make.check_installed(neighbour)
     settings = {**GUIDED, "start": 0.3, "outside": "None"}
-    both = drawn(make(neighbour, on=True, ours=settings))
+    both = drawn(make(neighbour, on=True, ours=settings), neighbour)
     assert distance(both, make.without(neighbour, ours=settings)) > LEAST.get(name, neighbour.least)
-    assert np.array_equal(drawn(make(neighbour, on=False)), make.without(neighbour))
+    assert np.array_equal(drawn(make(neighbour, on=False), neighbour), make.without(neighbour))
