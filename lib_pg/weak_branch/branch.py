@@ -24,7 +24,7 @@ from lib_pg.deltas.merge import originals_of
 from lib_pg.weak_branch.choice import Choice, Chooser, choose
 from lib_pg.weak_branch.hooks import is_taken
 from lib_pg.weak_branch.layers import layer_shape
-from lib_pg.weak_branch.partial import PartialCalls, owners_of
+from lib_pg.weak_branch.partial import PartialCalls, has_other_forwards, owners_of
 from lib_pg.weak_branch.rows import Rows
 from lib_pg.weak_branch.split import SplitLayer
 from lib_pg.weak_branch.state import BranchState
@@ -82,6 +82,7 @@ class WeakBranch:
     ) -> None:
         self.networks = tuple(networks)
         partial = PartialCalls(lambda: {} if model is None else owners_of(model))
+        self._model = model
         self._state = BranchState(self.networks, on_fault, strengths, settle, partial)
         self._rows, self._rows_are = Rows(), (tuple[int, ...](), 1)
         self._layers: dict[nn.Module, _Layer] = {}
@@ -135,6 +136,7 @@ class WeakBranch:
                 "detach it before another one is attached"
             )
         self._state.live = True
+        self._state.watches = self._model is not None and has_other_forwards(self._model)
         for layer in self._layers.values():
             layer.attach()
 
@@ -190,7 +192,10 @@ class WeakBranch:
 
 @contextmanager
 def weakened(
-    networks: Sequence[ActiveNetwork], ratios: Sequence[float], pristine: Pristine = originals_of
+    networks: Sequence[ActiveNetwork],
+    ratios: Sequence[float],
+    pristine: Pristine = originals_of,
+    strengths: Callable[[], Sequence[float]] | None = None,
 ) -> Iterator[None]:
     """Have a whole model at omega for the block, whatever it is called with: a text encoder's null prompt.
 
@@ -198,6 +203,7 @@ def weakened(
         networks: those in the model's weights, in the order in which they were merged.
         ratios: omega in [0, 1] for each of them.
         pristine: as for `WeakBranch`. Parts that are no layers with a call of their own are reached, too.
+        strengths: as for `WeakBranch`; layers with a cheap difference follow them.
     """
     layers = _by_layer(networks)
     thin = {m for m, deltas in layers.items() if choose(m, [delta for _, delta in deltas]).engine == "thin"}
@@ -205,7 +211,7 @@ def weakened(
         replace(network, deltas={m: delta for m, delta in network.deltas.items() if m in thin})
         for network in networks
     ]
-    branch = WeakBranch(added, pristine=pristine)
+    branch = WeakBranch(added, pristine=pristine, strengths=strengths)
     branch.set_ratios(ratios)
     branch.set_rows((0,), 1)
     with branch, ExitStack() as stack:

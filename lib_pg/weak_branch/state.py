@@ -28,6 +28,7 @@ class BranchState:
 
     Attributes:
         left: layers that were called with rows that could not be told; these were left as they are.
+        watches: whether it is kept what layers are called with, since parts of it may come later.
         followed: whether the networks' strengths have changed since the beginning.
         weakened: whether any network had another strength in the weak branch; only kept with `strengths`.
     """
@@ -45,6 +46,7 @@ class BranchState:
         self.networks = tuple(networks)
         self.left: dict[nn.Module, None] = {}
         self.settle = settle
+        self.watches = False
         self.followed = self.weakened = False
         self._on_fault = on_fault
         self._strengths = strengths
@@ -78,7 +80,11 @@ class BranchState:
 
         A wrong row would be worse than a layer at full strength.
         """
-        share = self.rows.share(x.shape[0]) or self._partial.share(module, x, self.rows)
+        share = self.rows.share(x.shape[0])
+        if share is None:
+            share = self._partial.share(module, x, self.rows)
+        elif self.watches and len(x) == self.rows.total:
+            self._partial.remember(module, x)
         if share is None:
             self.left[module] = None
             return _NONE

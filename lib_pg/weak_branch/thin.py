@@ -73,6 +73,8 @@ class ThinLayer(GuidanceForward):
         stack, state = self._stack, self._state
         if stack is None or not (x.is_contiguous() and output.is_contiguous()) or x.dtype is not output.dtype:
             return self._correct_any(x, output)
+        if state.watches:
+            return self._correct_any(x, output)
         if state.rows is not self._rows or x.shape != self._shape:
             self._find_spans(x, output)
         if not self._spans:  # a part of the model's rows

@@ -184,3 +184,46 @@ def test_an_attention_that_knows_two_orders_is_left_as_it_is() -> None:
         branch = branch_of([net], model=model)
         run(branch, model, x, text, [1], told=False)
     assert branch.left == [model.first.to_out[0], model.second.to_out[0]]
+
+
+def once_more(attention: Attention, x: Tensor, text: Tensor) -> Tensor:
+    """All rows, and then some of them again as copies, as ControlNet's reference does in AUTOMATIC1111."""
+    output, again = attention.part(x, text).clone(), list(range(len(x) // 2, len(x)))
+    output[again] = 0.5 * output[again] + 0.5 * attention.part(x[again] + 0.0, text[again])
+    return output
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("first", [True, False], ids=["weak rows first", "weak rows last"])
+@pytest.mark.parametrize("case", ["thin", "split", "two-sided"])
+def test_copies_of_rows_that_were_there_before_are_known(pictures: int, first: bool, case: str) -> None:
+    model = Model(once_more)
+    vars(model.first)["_forward"] = once_more  # what an extension leaves there
+    x, text = inputs(pictures)
+    weak = list(range(pictures)) if first else list(range(pictures, 2 * pictures))
+    net = network(model, kind="(IA)3" if case == "two-sided" else "LoRA")
+    right = expected(model, net, x, text, weak)
+    with merged([net]):
+        branch = branch_of([net], "split" if case == "split" else "thin", model=model)
+        output = run(branch, model, x, text, weak, told=False)
+    assert relative_error(output, right) < 1e-6
+    assert branch.left == []
+
+
+def test_copies_that_both_branches_have_are_left_as_they_are() -> None:
+    model, (x, text) = Model(once_more), inputs(1)
+    vars(model.first)["_forward"] = once_more  # what an extension leaves there
+    net = network(model, "first.to_q")
+    with merged([net]):
+        branch = branch_of([net], model=model)
+        run(branch, model, x[:1].repeat(2, 1, 1), text, [1], told=False)
+    assert branch.left == [model.first.to_q]
+
+
+def test_nothing_is_kept_of_calls_where_nobody_cuts_the_batch() -> None:
+    model, (x, text) = Model(once_more), inputs(1)
+    net = network(model, "first.to_q")
+    with merged([net]):
+        branch = branch_of([net], model=model)
+        run(branch, model, x, text, [1], told=False)
+    assert branch.left == [model.first.to_q]

@@ -71,6 +71,12 @@ def unet_strength(loaded: Any) -> float:
     return float(loaded.unet_multiplier if part is None else part.multiplier())
 
 
+def text_strength(loaded: Any) -> float:
+    """Return the multiplier that a network has in the text encoders now."""
+    part = next((part for key, part in loaded.modules.items() if not key.startswith(_UNET)), None)
+    return float(loaded.te_multiplier if part is None else part.multiplier())
+
+
 def _network(
     loaded: Any, layers: Mapping[str, nn.Module], own_ratios: Mapping[str, float], taken: dict[nn.Module, Any]
 ) -> tuple[Network, Counter[str], Any]:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from lib_pg.deltas import Parameters
 from lib_pg.formats.difference import Model
 from lib_pg.hosts.a1111 import merging
-from lib_pg.hosts.a1111.networks import active_networks, unet_strength
+from lib_pg.hosts.a1111.networks import active_networks, text_strength, unet_strength
 from lib_pg.hosts.webui.conditioning import in_length_of, null_rows, tokens
-from lib_pg.hosts.webui.lora_extension import loaded_networks, name_of
+from lib_pg.hosts.webui.lora_extension import loaded_networks, lora_module, name_of
 from lib_pg.hosts.webui.sampling_pass import WebuiPass
 from lib_pg.hosts.webui.text_encoder import weakened_text
 from lib_pg.networks import Network
@@ -52,6 +52,16 @@ class A1111Pass(WebuiPass):
         """Other extensions change them in mid-run: Regional Prompter for each region's call of the U-Net."""
         now = {name_of(loaded): unet_strength(loaded) for loaded in self._in_weights}
         return [1.0 if network.base else now[network.name] for network in self.networks()]
+
+    def _text_strengths(self) -> Sequence[float]:
+        """They change there as well: for each call that encodes a prompt."""
+        now = {name_of(loaded): text_strength(loaded) for loaded in self._in_weights}
+        in_text = [network for network in self.networks() if "te" in network.parts]
+        return [1.0 if network.base else now[network.name] for network in in_text]
+
+    def null_prompt(self, ratios: Sequence[float]) -> Any:
+        # An earlier one may have been encoded with other strengths than this one would be.
+        return self._encode_null(ratios) if _has_own_layers() else super().null_prompt(ratios)
 
     def settle(self, module: nn.Module) -> None:
         """Have the host merge now: at the layer's next call it would merge into whatever is there then."""
@@ -89,7 +99,7 @@ class A1111Pass(WebuiPass):
             if getattr(self._model, "lowvram", False):
                 # The host moves its text encoder with its first call, and only what is in it then.
                 self._model.get_learned_conditioning(prompt)
-            with weakened_text(self._networks, ratios, self.pristine):
+            with weakened_text(self._networks, ratios, self.pristine, self._text_strengths):
                 return self._model.get_learned_conditioning(prompt)
 
     def _null_for(self, null: Any, params: Any) -> Any:
@@ -167,6 +177,12 @@ def _has_own_attention(unet: nn.Module | None) -> bool:
     return unet is not None and any(
         "forward" in vars(module) for module in unet.modules() if hasattr(module, "to_k")
     )
+
+
+def _has_own_layers() -> bool:
+    """Whether an extension has replaced the forward that the host gives linear layers."""
+    own = getattr(lora_module(), "network_Linear_forward", None)
+    return own is not None and nn.Linear.forward is not own
 
 
 def _hypernetwork_notes() -> list[str]:

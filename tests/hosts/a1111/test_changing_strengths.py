@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lib_pg.hosts.webui.null_prompts import NullPrompts
 from tests.hosts.a1111.guided import OMEGA, ON, guided
 from tests.hosts.a1111.stand_in import Model, Network, Processing, host, sample
 
@@ -64,3 +66,45 @@ def test_a_strength_of_the_weak_branch_s_own_stays_what_it_is() -> None:
     expected = brute_force("LoRA", False, (0.8, 0.3), te=0.3)
     for step, own in enumerate(ours):
         torch.testing.assert_close(own[1], expected[step][1], rtol=1e-5, atol=1e-6)
+
+
+@contextmanager
+def changed_text(model: Model, network: Network, strength: float) -> Iterator[None]:
+    """Have the network at a strength in the text encoder from its first layer's call on."""
+    for key in [key for key in network.modules if key.startswith("transformer_attn")]:
+        del network.modules[key]
+
+    def change(*_: Any) -> None:
+        network.te_multiplier = strength
+
+    handle = model.text_layer.register_forward_pre_hook(change)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.0, -0.4])
+def test_the_null_prompt_has_its_share_of_what_its_call_has(strength: float) -> None:
+    network = Network("dog", 0.9, 0.8)
+    with host([network]) as model, changed_text(model, network, strength):
+        ours, _ = guided(model, ON, **OPTIONS)
+    steady = Network("dog", strength, 0.8)
+    with host([steady]) as model, changed_text(model, steady, strength):
+        expected, _ = guided(model, ON, **OPTIONS)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_kept_null_prompt_is_not_used_where_strengths_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, kept = Network("dog", 0.9, 0.8), NullPrompts()
+    with host([network]) as model:
+        lora: Any = sys.modules["networks"]
+        lora.network_Linear_forward = nn.Linear.forward
+        guided(model, ON, null_prompts=kept, **OPTIONS)
+        network.te_multiplier = 0.9
+        with changed_text(model, network, 0.5):
+            monkeypatch.setattr(nn.Linear, "forward", lambda self, x: lora.network_Linear_forward(self, x))
+            ours, _ = guided(model, ON, null_prompts=kept, **OPTIONS)
+        network.te_multiplier = 0.5
+        expected, _ = guided(model, ON, **OPTIONS)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+import torch
 from modules import script_callbacks, scripts, shared
 from modules.prompt_parser import SdConditioning
 
@@ -65,7 +66,10 @@ class WeakPass:
         old, null = params.text_uncond, self.null
         self.rows_left, self.weak_left = params.text_cond.shape[0], old.shape[0]
         text = null["crossattn"] if isinstance(null, dict) else null
+        own = old["crossattn"] if isinstance(null, dict) else old
+        marks = own[:, : own.shape[1] % text.shape[1]]  # ControlNet puts a token in front
         text = text.repeat(old.shape[0], params.text_cond.shape[1] // text.shape[1], 1)
+        text = torch.cat([marks, text], dim=1)
         if isinstance(null, dict):
             vector = null["vector"].repeat(old.shape[0], 1)
             text = type(old)({"crossattn": text, "vector": vector})

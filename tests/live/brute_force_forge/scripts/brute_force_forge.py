@@ -2,7 +2,8 @@
 
 Every call of the U-Net is cut into its strong and its weak rows. Before the weak ones run, the host itself
 merges the networks anew at omega times their strength, and as before behind them. That is slow and right:
-what the extension does without touching a weight has to give the same pictures.
+what the extension does without touching a weight has to give the same pictures. Rows that read the null
+prompt as a prompt's, as those of self-attention guidance's second call, are weak too.
 
 To use it, copy the folder `brute_force_forge` into the host's `extensions` folder and restart. It is part of
 no release: it leaves weights behind where a generation breaks off.
@@ -83,7 +84,7 @@ class WeakPass:
         self.unet.forward = self.cut
 
     def step(self, params: Any) -> None:
-        rows = len(params.x)
+        rows = self.rows = len(params.x)
         if isinstance(self.null, dict):
             params.text_uncond = type(params.text_uncond)(
                 {key: value.repeat(rows, *[1] * (value.ndim - 1)) for key, value in self.null.items()}
@@ -93,10 +94,12 @@ class WeakPass:
 
     def cut(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         branches = kwargs["transformer_options"]["cond_or_uncond"]
-        chunk = len(x) // len(branches)
+        chunk = self.rows  # extensions that cut the picture into tiles repeat the whole pattern
         output: torch.Tensor | None = None
+        drawn = torch.get_rng_state()
         for branch in sorted(set(branches)):
-            rows = [row for row in range(len(x)) if branches[row // chunk] == branch]
+            torch.set_rng_state(drawn)  # token merging draws once for all rows of a call
+            rows = [row for row in range(len(x)) if branches[row // chunk % len(branches)] == branch]
             its_args = _rows_of((x, *args), rows, len(x))
             its_kwargs = _rows_of(kwargs, rows, len(x))
             all_, none = list(range(len(rows))), []
@@ -105,7 +108,7 @@ class WeakPass:
                 "cond_indices": none if branch else all_,
                 "uncond_indices": all_ if branch else none,
             }
-            if branch == 1:
+            if branch == 1 or self.reads_null(its_kwargs["context"]):
                 with merged(self.model.forge_objects.unet, self.ratio):
                     part = self.forward(*its_args, **its_kwargs)
             else:
@@ -114,6 +117,10 @@ class WeakPass:
             output[rows] = part
         assert output is not None
         return output
+
+    def reads_null(self, context: torch.Tensor) -> bool:
+        null = self.null["crossattn"] if isinstance(self.null, dict) else self.null
+        return context.shape[1:] == null.shape[1:] and bool((context == null.to(context)).all())
 
     def end(self) -> None:
         del self.unet.forward
