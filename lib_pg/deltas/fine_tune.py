@@ -25,7 +25,7 @@ class Stored(Protocol):
         """Return it, read anew at every call."""
 
     def pieces(self, first: int = 0, last: int | None = None) -> Iterator[Tensor]:
-        """Yield its values in order, flat, from `first` to before `last`; small pieces where that is given.
+        """Yield its values in order, flat, from `first` to before `last`.
 
         A piece is valid until the next is asked for.
         """

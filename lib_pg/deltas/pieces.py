@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-ALONE = 1 << 15  # values on which torch computes in the thread that asks for it
 _SHARE = 1 << 18  # values that are worth a thread
 _THREADS = 4  # more of them wait for the memory
 
@@ -29,13 +28,14 @@ def pieces(tensor: Tensor) -> Iterator[Tensor]:
 def spread(count: int, work: Callable[[int, int], None]) -> None:
     """Have several threads do `work(first, last)` for all of `count` values, each for a part.
 
-    What it costs to be given new memory is so divided among a processor's cores, which torch does not do.
+    Where torch has a thread for each core, one is enough: it divides the work itself. Many WebUIs run it with
+    fewer, and then what new memory costs is divided here.
 
     Args:
-        work: computes on a CPU, on at most `ALONE` values at once: more would start torch's own threads in
-            each of these. What it raises is raised here.
+        work: computes on a CPU; what it raises is raised here.
     """
-    threads = min(_THREADS, os.cpu_count() or 1, count // _SHARE)
+    cores = (os.cpu_count() or 1) // torch.get_num_threads()
+    threads = min(_THREADS, cores, count // _SHARE)
     if threads < 2:
         work(0, count)
         return

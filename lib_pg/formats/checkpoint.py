@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas.kind import BYTES, FactorError, Header, finite
-from lib_pg.deltas.pieces import ALONE, pieces
+from lib_pg.deltas.pieces import pieces
 from lib_pg.deltas.shapes import is_same
 from lib_pg.formats.checkpoint_names import Place
 from lib_pg.formats.container import open_container, starts_of
@@ -127,11 +126,6 @@ class Source:
         return value.reshape(self._shape)
 
     @property
-    def count(self) -> int:
-        """Number of its values in the loaded model's shape."""
-        return math.prod(self._shape)
-
-    @property
     def splits(self) -> bool:
         """Whether its values are in the file as they are in the loaded model."""
         return not self._place.turned and self._place.third is None and not self._lacks_mask()
@@ -142,8 +136,7 @@ class Source:
         Fresh memory for all of it would take longer than to read it.
 
         Args:
-            first, last: the values wanted, to before the last, in pieces that a thread computes on alone;
-                without a last one all that come, in larger pieces.
+            first, last: the values wanted, to before the last; without it all that come.
 
         Raises:
             NetworkError: as for `load`.
@@ -153,10 +146,9 @@ class Source:
             yield from pieces(self.load().reshape(-1)[first:last])
             return
         width = BYTES[header.dtype]
-        most = _PIECE if last is None else ALONE * width
-        total = header.nbytes if last is None else last * width
-        buffer = np.empty(min(total - first * width, most), np.uint8)
-        for count in self._read(buffer, total - first * width, first * width):
+        total = (header.nbytes if last is None else last * width) - first * width
+        buffer = np.empty(min(total, _PIECE), np.uint8)
+        for count in self._read(buffer, total, first * width):
             yield torch.from_numpy(buffer[:count]).view(_TYPES[header.dtype])
 
     def _read(self, buffer: np.ndarray, total: int, skipped: int = 0) -> Iterator[int]:

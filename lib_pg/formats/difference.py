@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from lib_pg.deltas.base import Parameters
 from lib_pg.deltas.fine_tune import FineTune
-from lib_pg.deltas.pieces import spread
 from lib_pg.deltas.truncated import Truncated, truncate
 from lib_pg.formats.checkpoint import ADVICE, Checkpoint, Source
 from lib_pg.formats.checkpoint_names import Place, original_name, places
@@ -181,23 +180,14 @@ def _is_spare(path: str, name: str) -> bool:
 def _has_moved(source: Source, own: Tensor | None) -> bool:
     """Compare a parameter with the base's, whose values have to be finite where they are others."""
     values = None if own is None else own.detach().reshape(-1)
-    moved: list[bool] = []
-
-    def compare(first: int, last: int | None) -> None:
-        differs = values is None
-        for piece in source.pieces(first, last):
-            if values is not None and not differs:
-                differs = not _is_equal(piece, values[first : first + len(piece)])
-                first += len(piece)
-            if differs:
-                source.check(piece)
-        moved.append(differs)
-
-    if source.splits and (values is None or values.device.type == "cpu"):
-        spread(source.count, compare)
-    else:
-        compare(0, None)
-    return any(moved)
+    moved, start = values is None, 0
+    for piece in source.pieces():
+        if values is not None and not moved:
+            moved = not _is_equal(piece, values[start : start + len(piece)])
+            start += len(piece)
+        if moved:
+            source.check(piece)
+    return moved
 
 
 def _is_equal(base: Tensor, own: Tensor) -> bool:

@@ -196,7 +196,7 @@ def _from_base(base: Stored, live: Tensor | None, omega: float, like: Tensor) ->
     found = torch.empty(live.shape, dtype=like.dtype, device=like.device)
     high, into = live.reshape(-1), found.view(-1)
 
-    def make(first: int, last: int | None) -> None:
+    def make(first: int = 0, last: int | None = None) -> None:
         for piece in base.pieces(first, last):
             span = slice(first, first := first + len(piece))
             _lerp(piece, high[span], omega, into[span])
@@ -204,7 +204,7 @@ def _from_base(base: Stored, live: Tensor | None, omega: float, like: Tensor) ->
     if base.splits and high.device.type == into.device.type == "cpu":
         spread(len(into), make)
     else:
-        make(0, None)
+        make()
     if live.is_contiguous():
         return found
     return torch.empty_like(live, dtype=like.dtype, device=like.device).copy_(found)

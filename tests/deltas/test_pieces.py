@@ -36,7 +36,7 @@ def test_one_value_that_is_not_finite_is_found_in_whichever_piece(dtype: torch.d
 
 @pytest.mark.parametrize("count", [0, 1, LARGE, 2 * LARGE - 1, 2 * LARGE, 5 * LARGE + 3, 40 * LARGE])
 def test_threads_do_each_value_once(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.cpu_count", lambda: 64 * torch.get_num_threads())
     done, parts, grad = torch.zeros(count), list[int](), list[bool]()
     before = threading.active_count()
 
@@ -54,7 +54,7 @@ def test_threads_do_each_value_once(count: int, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_threads_are_in_the_mode_of_who_asks_and_raise_where_he_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 2 * torch.get_num_threads())
     with torch.inference_mode():
         value = torch.zeros(2 * LARGE)
         spread(len(value), lambda first, last: value[first:last].add_(1))
@@ -65,3 +65,10 @@ def test_threads_are_in_the_mode_of_who_asks_and_raise_where_he_is(monkeypatch: 
 
     with pytest.raises(ValueError, match="at 0"):
         spread(2 * LARGE, fail)
+
+
+def test_where_torch_has_all_cores_one_thread_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", torch.get_num_threads)
+    parts: list[tuple[int, int]] = []
+    spread(8 * LARGE, lambda first, last: parts.append((first, last)))
+    assert parts == [(0, 8 * LARGE)]

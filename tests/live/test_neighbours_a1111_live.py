@@ -97,7 +97,7 @@ NEIGHBOURS: dict[str, Neighbour] = {
     "Dynamic Thresholding": Neighbour("Dynamic Thresholding (CFG Scale Fix)", _SCALE_FIX),
     # One size of tile: of several it draws one for every call, and brute force makes two calls of each.
     "Hypertile": Neighbour(
-        "Hypertile",
+        "",  # its script has no arguments
         None,
         on={"hypertile_enable_unet": True},
         options={"hypertile_swap_size_unet": 1, "hypertile_max_tile_unet": 32},

@@ -96,8 +96,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     files.add_argument(
         "--mask", type=Path, metavar="PICTURE",
-        help="draw the white parts of --init-image anew and keep the black and transparent ones to the pixel; grey "
-        "blends",
+        help="draw the white parts of --init-image anew and keep the black and transparent ones to the "
+        "pixel; grey blends",
     )  # fmt: skip
     files.add_argument(
         "--out", type=Path, default=Path("outputs"), metavar="FOLDER", help="where PNGs go (default: outputs)"
