@@ -48,10 +48,18 @@ def active_networks(model: Any, own_ratios: Mapping[str, float]) -> tuple[list[N
         if not part and file in whole:
             continue  # named again at the same strength: the host has it once
         whole |= {file} if part else set()
-        reason = "" if part else ". ".join(on_it)
+        reason = "" if part else ". ".join(on_it) or _left_out(name)
         networks.append(Network(name, part, own_ratios.get(name), metadata_of(found), reason=reason))
     on_parts = [note for part, on_it in zip(parts, notes, strict=True) if part for note in on_it]
     return networks, list(dict.fromkeys(on_parts))
+
+
+def _left_out(name: str) -> str:
+    """Say why a network has no patches; the hosts do not tell, and some leave out those at strength 0."""
+    return (
+        f"nothing of {name} can be weakened here; it may be made for another model, or have the strength 0, "
+        f"at which this host may leave it out: a small one, such as <lora:{name}:0.001>, keeps it"
+    )
 
 
 def _bypass(patcher: Any) -> str:

@@ -232,3 +232,13 @@ def test_without_the_lora_extension_there_is_none(monkeypatch: pytest.MonkeyPatc
         monkeypatch.delitem(sys.modules, "networks")
         assert active_networks(engine, {}) == ([], [])
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("relative", KINDS)
+def test_a_network_that_the_host_has_left_out_is_named_with_what_keeps_it(relative: Any) -> None:
+    """Some hosts leave out what has the strength 0, which a weak branch of its own would have."""
+    with host([(Network("dog", 0.0, 0.0), [])], relative) as engine:
+        (found,), notes = active_networks(engine, {})
+    assert notes == [] and found.parts == {}
+    assert found.reason.startswith("nothing of dog can be weakened here")
+    assert "strength 0" in found.reason and "<lora:dog:0.001>" in found.reason
