@@ -52,7 +52,7 @@ class PartialCalls:
 
     def remember(self, module: nn.Module, x: Tensor) -> None:
         """Keep how each row of a call with all of them begins."""
-        if x.ndim == 3:
+        if x.ndim == 3 and x.numel():
             self._whole[module] = x[:, 0].clone()
 
     def share(self, module: nn.Module, x: Tensor, rows: Rows) -> Share | None:
@@ -79,6 +79,8 @@ class PartialCalls:
     def _by_value(self, module: nn.Module, x: Tensor, rows: Rows) -> Part | None:
         whole = self._whole.get(module)
         if whole is None or len(whole) != rows.total or x.ndim != 3 or x.shape[2] != whole.shape[1]:
+            return None
+        if not x.numel():
             return None
         return _of_one_branch(x[:, 0], whole, rows)
 

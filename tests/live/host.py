@@ -9,7 +9,7 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,10 @@ class Host:
     def has_option(self, name: str) -> bool:
         # Forge lists what has been saved once: ours is there with the extension.
         return name in self._known_options or name.startswith("pg_")
+
+    def know_options(self, names: Iterable[str]) -> None:
+        """Send these settings, too, though the API does not list them."""
+        self._known_options |= set(names)
 
     def networks(self) -> list[str]:
         """Return the names of the networks that a prompt can name."""

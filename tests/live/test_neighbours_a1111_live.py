@@ -100,15 +100,15 @@ NEIGHBOURS: dict[str, Neighbour] = {
         "",  # its script has no arguments
         None,
         on={"hypertile_enable_unet": True},
-        options={"hypertile_swap_size_unet": 1, "hypertile_max_tile_unet": 32},
+        values={"width": 256, "height": 256},  # a tile is 128 at least
+        options={"hypertile_swap_size_unet": 1, "hypertile_max_tile_unet": 128},
     ),
     "token merging": Neighbour("", None, on={"token_merging_ratio": 0.5}),
     "ControlNet, reference": Neighbour("ControlNet", reference("reference_only")),
     "ControlNet, AdaIN": Neighbour("ControlNet", reference("reference_adain")),
     "ControlNet, AdaIN and attention": Neighbour("ControlNet", reference("reference_adain+attn")),
 }
-# Regional Prompter's latent mode fails beside Neutral Prompt, with or without ours; two sheets of attention
-# maps for one call are too many for Incantations.
+# Regional Prompter and NegPiP have prompts of their own, and its latent mode fails beside Neutral Prompt.
 TOGETHER = (
     "NegPiP",
     "perturbed attention",
@@ -119,10 +119,22 @@ TOGETHER = (
     "Hypertile",
     "token merging",
 )
+OTHERS = (
+    "Regional Prompter, attention",
+    "Neutral Prompt, rescaled",
+    "CADS",
+    "Detail Daemon, uncond",
+    "ControlNet, AdaIN and attention",
+    "token merging",
+)
 
 
 @pytest.fixture(scope="module")
 def make(host: Host, names: list[str]) -> Maker:
+    # AUTOMATIC1111 has these; where ControlNet is installed, its API lists no settings of extensions.
+    host.know_options(["hypertile_enable_unet", "hypertile_swap_size_unet", "hypertile_max_tile_unet"])
+    if "neutral prompt" in host.scripts():
+        host.know_options(NEUTRAL_OFF)
     return Maker(host, names[0])
 
 
@@ -131,16 +143,21 @@ def test_both_are_at_work_and_nothing_stays(host: Host, level: float, make: Make
     check_both_at_work(host, level, make, NEIGHBOURS[name], name)
 
 
-def test_all_together(host: Host, level: float, make: Maker) -> None:
+@pytest.mark.parametrize(
+    ("names_of", "prompt_of"), [(TOGETHER, f"{CAT},(red:-1.5)"), (OTHERS, _REGIONS)], ids=["all", "others"]
+)
+def test_all_together(
+    host: Host, level: float, make: Maker, names_of: tuple[str, ...], prompt_of: str
+) -> None:
     """Run it with ours before and behind them in the host's order of extensions."""
-    neighbour = together(NEIGHBOURS, TOGETHER, f"{CAT},(red:-1.5)")
-    check_both_at_work(host, level, make, neighbour, f"{', '.join(TOGETHER)}; {place_of_ours(host)}")
+    neighbour = together(NEIGHBOURS, names_of, prompt_of)
+    check_both_at_work(host, level, make, neighbour, f"{', '.join(names_of)}; {place_of_ours(host)}")
 
 
 @pytest.mark.parametrize("omega", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("part", ["U-Net", "U-Net and text encoder"])
 def test_omega_is_regional_prompter_s_own_share_of_the_negative_pass(
-    host: Host, names: list[str], level: float, part: str, omega: float
+    host: Host, make: Maker, names: list[str], level: float, part: str, omega: float
 ) -> None:
     """Its latent mode changes networks in mid-step: what is there is followed."""
     if "regional prompter" not in host.scripts():

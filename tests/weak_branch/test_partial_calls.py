@@ -210,6 +210,25 @@ def test_copies_of_rows_that_were_there_before_are_known(pictures: int, first: b
     assert branch.left == []
 
 
+@pytest.mark.parametrize("tokens", [(0, 9), (9, 0), (0, 0)])
+def test_calls_with_no_token_at_all_are_no_fault(tokens: tuple[int, int]) -> None:
+    """Of all rows, and then of some, as Regional Prompter makes beside a ControlNet."""
+    whole, part = tokens
+
+    def empty(attention: Attention, x: Tensor, text: Tensor) -> Tensor:
+        attention.to_q(x[:, :whole])
+        attention.to_q(x[[0], :part] + 0.0)
+        return x
+
+    model, (x, text) = Model(empty), inputs(1)
+    vars(model.first)["_forward"] = empty
+    net = network(model, "first.to_q")
+    with merged([net]):
+        branch = branch_of([net], model=model)
+        output = run(branch, model, x, text, [1], told=False)
+    assert torch.equal(output, model(x, text))
+
+
 def test_copies_that_both_branches_have_are_left_as_they_are() -> None:
     model, (x, text) = Model(once_more), inputs(1)
     vars(model.first)["_forward"] = once_more  # what an extension leaves there
