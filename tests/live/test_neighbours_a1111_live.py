@@ -119,14 +119,6 @@ TOGETHER = (
     "Hypertile",
     "token merging",
 )
-OTHERS = (
-    "Regional Prompter, attention",
-    "Neutral Prompt, rescaled",
-    "CADS",
-    "Detail Daemon, uncond",
-    "ControlNet, AdaIN and attention",
-    "token merging",
-)
 
 
 @pytest.fixture(scope="module")
@@ -143,15 +135,10 @@ def test_both_are_at_work_and_nothing_stays(host: Host, level: float, make: Make
     check_both_at_work(host, level, make, NEIGHBOURS[name], name)
 
 
-@pytest.mark.parametrize(
-    ("names_of", "prompt_of"), [(TOGETHER, f"{CAT},(red:-1.5)"), (OTHERS, _REGIONS)], ids=["all", "others"]
-)
-def test_all_together(
-    host: Host, level: float, make: Maker, names_of: tuple[str, ...], prompt_of: str
-) -> None:
+def test_all_together(host: Host, level: float, make: Maker) -> None:
     """Run it with ours before and behind them in the host's order of extensions."""
-    neighbour = together(NEIGHBOURS, names_of, prompt_of)
-    check_both_at_work(host, level, make, neighbour, f"{', '.join(names_of)}; {place_of_ours(host)}")
+    neighbour = together(NEIGHBOURS, TOGETHER, f"{CAT},(red:-1.5)")
+    check_both_at_work(host, level, make, neighbour, f"{', '.join(TOGETHER)}; {place_of_ours(host)}")
 
 
 @pytest.mark.parametrize("omega", [0.0, 0.4, 1.0])
