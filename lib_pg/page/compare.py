@@ -78,8 +78,7 @@ def compare(p: Any, methods: Any = MODES, ratios: Any = DEFAULT_RATIOS, scales: 
     except (CompareError, SettingsError, SheetTooLarge) as error:
         return _refused(p, f"nothing is compared. {error}")
     fix_seed(p)
-    values = dict(zip(KEYS, (", ".join(methods), ratios.strip(), scales.strip()), strict=True))
-    return collecting(_make)(p, made, {SCRIPT: COMPARE_TITLE} | {k: v for k, v in values.items() if v})
+    return collecting(_make)(p, made, parameters_of(methods, ratios, scales))
 
 
 def _make(p: Any, plan: Plan, values: Mapping[str, str]) -> Any:
@@ -134,6 +133,12 @@ def _refused(p: Any, message: str) -> Any:
     processed = sheets.nothing(p)
     notices.answer(processed)
     return processed
+
+
+def parameters_of(methods: Sequence[str], ratios: str, scales: str) -> dict[str, str]:
+    """Return what the parameters of a sheet say of what it compares, where that is something."""
+    values = dict(zip(KEYS, (", ".join(methods), ratios.strip(), scales.strip()), strict=True))
+    return {SCRIPT: COMPARE_TITLE} | {key: text for key, text in values.items() if text}
 
 
 def chosen_methods(text: str) -> list[Mode]:

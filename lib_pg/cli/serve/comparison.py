@@ -19,7 +19,7 @@ from lib_pg.cli.serve.shelf import Shelf
 from lib_pg.cli.serve.wanted import FIELDS, RANDOM_SEED, Wanted, wanted
 from lib_pg.cli.sheet import PIXELS_MAX, Block, draw_sheet
 from lib_pg.compare import Cell, CompareError, Plan, Sheet, plan
-from lib_pg.page.compare import COMPARE_TITLE, KEYS, SCRIPT
+from lib_pg.page.compare import parameters_of
 from lib_pg.settings import CONTROLS, Settings, SettingsError
 
 # Below the folder of pictures.
@@ -95,9 +95,7 @@ def comparison(
     for cell in made.cells:
         own = {**given, **cell.settings, "scale": cell.cfg_scale}
         jobs.append(wanted([own[name] for name in names], shelf, server))
-    methods, ratios, scales = choices
-    said = dict(zip(KEYS, (", ".join(methods), ratios.strip(), scales.strip()), strict=True))
-    return Comparison(made, jobs, {SCRIPT: COMPARE_TITLE} | {key: text for key, text in said.items() if text})
+    return Comparison(made, jobs, parameters_of(*choices))
 
 
 def _block(
