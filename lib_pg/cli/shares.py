@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from lib_pg.cli.errors import UsageError
+
 Item = TypeVar("Item")
 # Others wait for whoever teaches the longest.
 _PATIENCE = timedelta(hours=12)
@@ -48,8 +50,15 @@ class Share:
 
 
 def own_share() -> Share:
-    """Return this process's share."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Return this process's share.
+
+    Raises:
+        UsageError: WORLD_SIZE, which a launcher sets, is no number.
+    """
+    size = os.environ.get("WORLD_SIZE") or "1"
+    if not size.isdecimal():
+        raise UsageError(f"WORLD_SIZE is {size[:60]!r}, must be a number of processes; unset it")
+    if int(size) == 1:
         return Share()
     state = _state()
     return Share(state.process_index, state.num_processes, state.local_process_index)

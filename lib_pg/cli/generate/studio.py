@@ -95,6 +95,8 @@ class Studio:
         Raises:
             UsageError: a file cannot be used, or the job does not fit the model.
         """
+        last = asked.job.seed + (options.count - 1) * asked.job.batch
+        replace(asked.job, seed=last)  # seeds that are too great are said before the work, not after
         source = load_source(options.init_image, options.mask)
         loaded = self._load(options, asked.job.dtype)
         pipeline = pipeline_for(loaded.pipeline, source)

@@ -107,6 +107,8 @@ def _texts(name: str, values: str, kind: object) -> list[str]:
             found = spread(text, VALUES_MAX) if kind in (int, float) else None
         except RangeError as error:
             raise UsageError(f"{name}: {error}") from error
+        if kind is int and found and "[" not in text and not all(map(float.is_integer, found)):
+            raise UsageError(f"{name} takes whole numbers, {text[:60]!r} has others; give a whole step")
         texts += [text.strip()] if found is None else [_written(number, kind) for number in found]
         if len(texts) > VALUES_MAX:
             raise UsageError(f"{name} has over {VALUES_MAX} values; give fewer")

@@ -29,6 +29,8 @@ BAD = {
     "omega not a number": (["--weak-ratio", "nan"], "from 0 to 1"),
     "scale": (["--scale", "nan"], "between 0.0 and 100.0"),
     "steps": (["--steps", "0"], "between 1 and 1000"),
+    "too great a seed": (["--seed", str(2**63 - 1)], "seed is"),
+    "too great a last seed": (["--seed", str(2**63 - 4), "--count", "9"], "seed is"),
     "width": (["--width", "60"], "multiple of 8, such as 56"),
     "height": (["--height", "20"], "multiple of 8, such as 16"),
     "schedule type": (["--sampler", "DDIM", "--schedule-type", "Karras"], "cannot follow"),

@@ -22,6 +22,7 @@ VALUES = {
     ("steps", "3-1"): [3, 2, 1],
     ("steps", "10-20 (+5)"): [10, 15, 20],
     ("steps", "1-10 [4]"): [1, 4, 7, 10],
+    ("steps", "1-10 [3]"): [1, 5, 10],  # as the WebUIs count
     ("mode", "PG, AG,CFG"): ["PG", "AG", "CFG"],
     ("prompt", '"a dog, big", 1-3'): ["a dog, big", "1-3"],
     ("lora", "a.safetensors:0.5"): [[LoraFile(Path("a.safetensors"), 0.5)]],
@@ -48,6 +49,7 @@ BAD = {
     ("steps", "1,1"): "twice",
     ("steps", "1\n2"): "line break",
     ("steps", "1.5"): "invalid int",
+    ("steps", "1-2 (+0.5)"): "whole numbers",
     ("mode", "XX"): "invalid choice",
 }
 

@@ -118,6 +118,14 @@ def test_what_cannot_be_made_leaves_nothing(
     assert not folder.exists()
 
 
+def test_what_a_launcher_sets_is_no_number(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    assert main(["grid", *BASE, *AXES, "--out", str(folder)]) == 2
+    assert "WORLD_SIZE is 'two'" in capsys.readouterr().err
+
+
 def test_pictures_on_an_axis_keep_their_seeds(folder: Path, tmp_path: Path) -> None:
     pictures = []
     for seed in (5, 6):
