@@ -15,6 +15,7 @@ without a text encoder's part.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,9 +25,11 @@ from tests.live.neighbours import (
     ADVICE,
     CAT,
     FAR,
+    GUIDED,
     Maker,
     Neighbour,
     check_both_at_work,
+    drawn,
     place_of_ours,
     reference,
     together,
@@ -139,6 +142,17 @@ def test_all_together(host: Host, level: float, make: Maker) -> None:
     """Run it with ours before and behind them in the host's order of extensions."""
     neighbour = together(NEIGHBOURS, TOGETHER, f"{CAT},(red:-1.5)")
     check_both_at_work(host, level, make, neighbour, f"{', '.join(TOGETHER)}; {place_of_ours(host)}")
+
+
+def test_regions_and_a_reference_are_both_at_work(host: Host, level: float, make: Maker) -> None:
+    """Both change attention; to cut the batch makes another picture here, so there is no brute force."""
+    names = ("Regional Prompter, attention", "ControlNet, reference")
+    pair = together(NEIGHBOURS, names, _REGIONS, by_brute_force=False)
+    check_both_at_work(host, level, make, pair, f"{', '.join(names)}; {place_of_ours(host)}")
+    both = drawn(make(pair, on=True, ours=GUIDED), pair)
+    for name in names:
+        one = replace(NEIGHBOURS[name], prompt=_REGIONS)
+        assert distance(both, drawn(make(one, on=True, ours=GUIDED), one)) > FAR, f"{name} is there alone"
 
 
 @pytest.mark.parametrize("omega", [0.0, 0.4, 1.0])
