@@ -24,6 +24,7 @@ CORE = {
     "ranges": set(),
     "settings": {"controls", "guidance"},
     "infotext": {"controls", "settings"},
+    "presets": {"settings"},
     "compare": {"guidance", "ranges", "settings"},
     "deltas": set(),
     "formats": {"deltas"},

@@ -6,7 +6,8 @@ from typing import Any
 
 from lib_pg.page.components import Components, debounced, elem_id, is_gradio_3, on_page_load, quiet
 from lib_pg.page.forecast import as_html
-from lib_pg.page.presets import BUILT_IN, PresetError, PresetStore
+from lib_pg.page.presets import PresetError, PresetStore
+from lib_pg.presets import ABOUT, BUILT_IN
 from lib_pg.settings import CONTROLS, Settings, SettingsError
 
 _NOT_SET = ("enabled",)  # the tick belongs to the moment
@@ -74,7 +75,8 @@ class _Row:
             settings = self._store.get(name or "")
         except PresetError as error:
             return [*(gr.update() for _ in _SET), as_html([str(error)]), ""]
-        return [*(gr.update(value=getattr(settings, control)) for control in _SET), "", ""]
+        about = as_html([ABOUT[name]]) if name and name in ABOUT else ""
+        return [*(gr.update(value=getattr(settings, control)) for control in _SET), about, ""]
 
     def still_is(self, name: str | None, *values: Any) -> Any:
         """Take the name away once the values are others than the preset's."""

@@ -10,22 +10,10 @@ import threading
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
+from lib_pg.presets import BUILT_IN
 from lib_pg.settings import Settings, SettingsError
-
-BUILT_IN: Mapping[str, Settings] = MappingProxyType(
-    {
-        "Balanced": Settings(),
-        "Strong subject": Settings(weak_ratio=0.4, weak_ratio_end=0.4, hires_weak_ratio=0.4),
-        "Gentle": Settings(weak_ratio=0.85, weak_ratio_end=0.85, hires_weak_ratio=0.85),
-        # The weak branch is then the host's own unconditional branch: for comparisons.
-        "CFG-equivalent": Settings(
-            weak_ratio=1.0, weak_prompt="Negative", weak_ratio_end=1.0, hires_weak_ratio=1.0
-        ),
-    }
-)
 
 MAX_NAME = 60
 MAX_PRESETS = 200

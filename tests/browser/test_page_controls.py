@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lib_pg.page.presets import BUILT_IN
+from lib_pg.presets import BUILT_IN
 from lib_pg.settings import CONTROLS
 from tests.browser.conftest import Server
 

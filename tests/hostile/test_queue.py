@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lib_pg.hosts.webui.null_prompts import NullPrompts
 from lib_pg.infotext import to_infotext
-from lib_pg.page.presets import BUILT_IN, PresetStore
+from lib_pg.page.presets import PresetStore
+from lib_pg.presets import BUILT_IN
 from lib_pg.settings import Settings
 from tests.hosts.a1111 import guided as a1111
 from tests.hosts.a1111 import stand_in as a1111_host

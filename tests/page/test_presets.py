@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from lib_pg.page import presets
-from lib_pg.page.presets import BUILT_IN, PresetError, PresetStore
+from lib_pg.page.presets import PresetError, PresetStore
+from lib_pg.presets import BUILT_IN
 from lib_pg.settings import Settings
 
 SETTINGS = Settings(mode="AG", weak_ratio=0.25, schedule="Linear", networks="dog, cat", hires="Own")
@@ -28,7 +29,8 @@ def written(folder: Path, text: str | bytes) -> PresetStore:
 
 
 def test_the_built_in_ones_are_there_first(store: PresetStore) -> None:
-    assert store.names() == ["Balanced", "Strong subject", "Gentle", "CFG-equivalent"]
+    first = ["Balanced", "Strong subject", "Gentle", "CFG-equivalent"]
+    assert store.names() == [*first, "Keep the prompt", "Keep the subject", "Half price"]
     assert store.get("Balanced") == Settings()
 
 

@@ -77,6 +77,18 @@ def test_it_says_where_cfg_is_better(page: str) -> None:
     assert "not shown: normal, over" in rows["PG half, then None"]
 
 
+def test_presets_that_were_measured_have_their_figures(page: str) -> None:
+    rows = [line for line in section(page, "The extension's presets").splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| Keep the subject", "| Half price"]
+    for training, cell in zip(("normal", "over"), rows[2].split(" | ")[2:], strict=True):
+        (own,) = [
+            line for line in section(page, f"Training: {training}").splitlines()
+            if line.startswith("| `PG 0.5` | ") and len(line.split(" | ")) == 7
+        ]  # fmt: skip
+        scale, difference = own.split(" | ")[1], own.split(" | ")[5]
+        assert cell.startswith(f"{difference} at {scale}, CFG at ")
+
+
 def test_the_figures_are_those_of_the_comparison(page: str) -> None:
     found = compare(study_of(results(GAINS, noise=0.02, trainings=("normal",))), DRAWS)[0]
     row = next(

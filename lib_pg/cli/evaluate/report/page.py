@@ -14,6 +14,7 @@ from lib_pg.cli.evaluate.report.tables import (
     at_own_best,
     measures,
     methods_told,
+    presets_told,
     rules_told,
     where_cfg_is_better,
 )
@@ -51,6 +52,7 @@ def page(
         "## In short",
         *(_short(study, each) for each in comparisons),
         *_where_cfg_is_better(study, comparisons),
+        *_presets(study, comparisons),
         "## How to read this",
         _reading(study, comparisons),
         *_differences(study, plots),
@@ -102,6 +104,16 @@ def _where_cfg_is_better(study: Study, comparisons: Sequence[Comparison]) -> Ite
             "Of each method the amounts of training in which its interval, for these subjects, lies below "
             "zero (*less*), includes zero (*not shown*), or in which its front ends below what CFG has (*not "
             "reached*; or *cannot be told*). Those that are not named are where the method is better."
+        )
+        yield told
+
+
+def _presets(study: Study, comparisons: Sequence[Comparison]) -> Iterator[str]:
+    if told := presets_told(study, comparisons):
+        yield "## The extension's presets"
+        yield (
+            "Hypervolume less CFG's by amount of training, with the interval for these subjects, and the "
+            "guidance scales that are best for each. Presets that are not here were not measured."
         )
         yield told
 

@@ -23,7 +23,8 @@ from lib_pg.cli.evaluate.report.words import (
     table,
     verdict,
 )
-from lib_pg.settings import DEFAULTS
+from lib_pg.presets import BUILT_IN
+from lib_pg.settings import DEFAULTS, Settings, SettingsError
 
 
 def measures(study: Study) -> dict[str, Measure]:
@@ -134,6 +135,35 @@ def methods_told(study: Study) -> str:
         scales = ", ".join(f"{scale:g}" for scale in told.get("scales", ()))
         rows.append([named(name), safe(told.get("about", "")), safe(said), scales])
     return table(["method", "what it is", "settings (others at their defaults)", "guidance scales"], rows)
+
+
+def presets_told(study: Study, comparisons: Sequence[Comparison]) -> str:
+    """Return the area under the front less CFG's of the methods that the extension has as presets."""
+    compared = [each for each in comparisons if each.baseline is not None]
+    rows = []
+    for preset, settings in BUILT_IN.items():
+        for method, told in study.head["methods"].items():
+            if _as_measured(told.get("settings", {})) != _as_measured(settings.to_dict()):
+                continue
+            found = [each.find(method) for each in compared]
+            rows.append([preset, named(method), *map(_beside_cfg, found, compared)])
+    head = ["preset", "method", *(safe(each.group.training) for each in compared)]
+    return table(head, rows) if rows else ""
+
+
+def _as_measured(settings: Mapping[str, object]) -> Settings | None:
+    """Return settings without what makes no difference here: pictures have no negative prompt."""
+    try:
+        return Settings.from_dict({**settings, "enabled": True, "weak_prompt": "Null"}).in_use()
+    except SettingsError:  # of another version
+        return None
+
+
+def _beside_cfg(finding: Finding | None, comparison: Comparison) -> str:
+    base = comparison.baseline
+    if finding is None or finding.more_volume is None or base is None:
+        return ""
+    return f"{signed(finding.more_volume)} at {finding.front.scale:g}, CFG at {base.front.scale:g}"
 
 
 def rules_told(study: Study) -> str:
