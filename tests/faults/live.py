@@ -118,7 +118,7 @@ class _Play:
         is_plain = _equal(answer, plain)
         if claims and is_plain and not _equal(whole, plain):
             self.complaints.append(f"claims what did not run: {answer.guidance()}")
-        # Of an error in a script's own method, a generation of its own among it, the host tells on its console.
+        # Of an error in a script's own method, or its own generation, the host tells on its console.
         is_whole = self.scenario.what not in ("interrupt", "skip", "button", "ours", "layer")
         if is_whole and not claims and not is_plain and not answer.told:
             self.complaints.append("is guided and says nothing")
