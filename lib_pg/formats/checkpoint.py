@@ -114,7 +114,7 @@ class Source:
         content = np.empty(header.nbytes, np.uint8)
         for _ in self._read(content, len(content)):
             pass
-        value = torch.from_numpy(content).view(_TYPES[header.dtype]).reshape(header.shape)
+        value = self._checked(torch.from_numpy(content).view(_TYPES[header.dtype]).reshape(header.shape))
         if value.dtype == torch.float64:
             value = value.float()
         if self._place.turned:
@@ -146,10 +146,11 @@ class Source:
             yield from pieces(self.load().reshape(-1)[first:last])
             return
         width = BYTES[header.dtype]
-        total = (header.nbytes if last is None else last * width) - first * width
+        end = header.nbytes if last is None else min(last * width, header.nbytes)
+        total = max(0, end - first * width)
         buffer = np.empty(min(total, _PIECE), np.uint8)
         for count in self._read(buffer, total, first * width):
-            yield torch.from_numpy(buffer[:count]).view(_TYPES[header.dtype])
+            yield self._checked(torch.from_numpy(buffer[:count]).view(_TYPES[header.dtype]))
 
     def _read(self, buffer: np.ndarray, total: int, skipped: int = 0) -> Iterator[int]:
         """Fill `buffer` again and again with what comes next of `total` bytes; yield how many it has."""
@@ -171,16 +172,12 @@ class Source:
         except OSError as error:
             raise self._error(f"cannot be read ({printable(str(error))})") from error
 
-    def check(self, value: Tensor) -> None:
-        """Refuse what has been loaded where it is not finite.
-
-        Raises:
-            NetworkError: a value is not.
-        """
+    def _checked(self, value: Tensor) -> Tensor:
         try:
-            finite(printable(self._tensor.header.key), value)
+            finite(self._key, value)
         except FactorError as error:
             raise NetworkError(self._checkpoint, str(error), ADVICE) from error
+        return value
 
     def _lacks_mask(self) -> bool:
         """Whether only the loaded model is for inpainting: to its base, mask and picture add nothing."""

@@ -83,16 +83,29 @@ def test_one_moved_value_is_found_at_any_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 280_000, -1])
-def test_one_value_of_a_moved_layer_that_is_not_finite_is_refused(tmp_path: Path, at: int) -> None:
-    """Whichever thread reads it."""
+@pytest.mark.parametrize("has_network", [False, True])
+def test_one_value_of_a_moved_layer_that_is_not_finite_is_refused(
+    tmp_path: Path, at: int, has_network: bool
+) -> None:
+    """Before the run among the first values, or else when it is read, by whichever thread."""
     start = nn.Sequential(nn.Linear(700, 800))
     tensors = {f"model.diffusion_model.{name}": v.detach().clone() for name, v in start.named_parameters()}
     tensors["model.diffusion_model.0.weight"] += 1
     tensors["model.diffusion_model.0.weight"].view(-1)[at] = float("inf")
     save_file(tensors, tmp_path / "base.safetensors")
     model = Model("unet", "unet", start, "model.diffusion_model.")
-    with pytest.raises(NetworkError, match="not finite"):
-        difference(open_checkpoint(tmp_path / "base.safetensors"), "U-Net", model, parameters_of)
+
+    def weak_weights() -> None:
+        found = difference(open_checkpoint(tmp_path / "base.safetensors"), "U-Net", model, parameters_of)
+        assert found is not None and at != 0, "the first values are read at once"
+        tuned = found.deltas[start[0]]
+        if has_network:
+            tuned.contribution(tuned.base(), 1.0)
+        else:
+            WeakWeights(start[0], [(0, tuned)]).at([ActiveNetwork("tuned", found.deltas)], [0.3])
+
+    with pytest.raises(NetworkError, match=r"0\.weight holds values that are not finite"):
+        weak_weights()
 
 
 @pytest.mark.parametrize("of_file", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)

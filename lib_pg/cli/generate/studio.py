@@ -25,8 +25,8 @@ from lib_pg.cli.generate.source import Source, load_source, pipeline_for
 from lib_pg.cli.hashes import fingerprint, state
 from lib_pg.cli.picture_files import png_with
 from lib_pg.cli.pipelines import load_pipeline, load_vae
+from lib_pg.cli.refused import in_one_line
 from lib_pg.cli.samplers import scheduler_for
-from lib_pg.formats import NetworkError
 from lib_pg.hosts.diffusers import (
     BaseCheckpoint,
     guided,
@@ -149,6 +149,7 @@ class Studio:
         """Make one batch; yield all pictures, or the one at `position`."""
         generators = [torch.Generator("cpu").manual_seed(job.seed + index) for index in range(job.batch)]
         with ExitStack() as stack:
+            stack.enter_context(in_one_line())  # the base checkpoint's layers are read when they are called
             run = stack.enter_context(
                 guided(pipeline, networks, job.settings, self._warn, base, _sampling(job))
             )
@@ -171,13 +172,11 @@ class Studio:
         networks = []
         for use in job.loras:
             assert use.path is not None  # a job's networks have files
-            try:
+            with in_one_line():
                 network = load_network(
                     pipeline, use.path, use.strength, use.own.ratio, self._warn, use.own.strength,
                     te_strength=use.te_strength, name=use.name,
                 )  # fmt: skip
-            except NetworkError as error:
-                raise UsageError(str(error)) from error
             networks.append(network)
         return networks
 
@@ -202,12 +201,10 @@ class Studio:
         key = (self._loaded.key, state(path), job.weak_memory)
         if self._compared is None or self._compared.key != key:
             self._compared, warnings = None, list[str]()
-            try:
+            with in_one_line():
                 base = load_base_checkpoint(
                     pipeline, path, called(options.checkpoint), warnings.append, job.weak_memory
                 )
-            except NetworkError as error:
-                raise UsageError(str(error)) from error
             self._compared = _Base(key, base, warnings)
         return self._compared
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from lib_pg.formats.errors import NetworkError
 from lib_pg.hosts.webui.asked import Asked
 from lib_pg.hosts.webui.console import say
 from lib_pg.hosts.webui.notices import Notices
@@ -271,7 +272,9 @@ class WebuiGuidance:
         if self._touched:
             step = "" if ended is None else f" in step {ended.watch.steps_done + 1}"
             picture = f"the picture is guided until then{step}, and made with plain CFG from the next one on"
-        self.warn(f"stopped by a fault of its own: {picture}. {error!r}")
+        is_file = isinstance(error, NetworkError)  # the base checkpoint's, read as its layers are called
+        cause, said = ("a file", str(error)) if is_file else ("a fault of its own", repr(error))
+        self.warn(f"stopped by {cause}: {picture}. {said}")
 
     def _take_infotext_back(self) -> None:
         for key in self._infotext:

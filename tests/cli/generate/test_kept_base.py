@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from lib_pg.cli.errors import UsageError
 from lib_pg.cli.generate import studio
 from lib_pg.cli.generate.asked import asked_for
 from lib_pg.cli.generate.studio import Made, Studio
@@ -67,3 +69,17 @@ def test_another_file_another_rank_and_a_request_without_it_compare_anew(
     os.utime(index, ns=(1, 1))
     ask("--weak-memory", "1")
     assert compared == ["start"] * 4
+
+
+def test_what_is_not_finite_within_a_file_ends_the_request_in_one_line(
+    asked: tuple[Ask, list[str], list[str]], tmp_path: Path
+) -> None:
+    """Only the first values are read at once."""
+    (path,) = (tmp_path / "start" / "unet").glob("*.safetensors")
+    tensors = load_file(path)
+    name = max(tensors, key=lambda each: tensors[each].numel())
+    assert tensors[name].numel() > 4096
+    tensors[name].view(-1)[-1] = torch.inf
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(UsageError, match=rf"start: its {name} holds values that are not finite"):
+        asked[0]()

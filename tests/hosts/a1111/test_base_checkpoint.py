@@ -2,72 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib_pg.deltas.truncated import Truncated
 from lib_pg.formats.checkpoint import Source
 from lib_pg.hosts.webui.base_checkpoint import forget_base
 from lib_pg.hosts.webui.checkpoints import listed_checkpoints
 from lib_pg.hosts.webui.null_prompts import NullPrompts
+from tests.hosts.a1111.based import ON, OPTIONS, between, listed, parameters
 from tests.hosts.a1111.guided import OMEGA, dog, guided, hooks, plain, start
 from tests.hosts.a1111.stand_in import Model, Processing, checkpoint, host, sample
-
-ON = {"enabled": True, "weak_ratio": OMEGA, "base_checkpoint": "base.safetensors"}
-OPTIONS: dict[str, Any] = {"prompts": ["a dog", "a cat"], "pictures": 2}
-
-
-def parts(model: Model) -> dict[str, nn.Module]:
-    return {
-        "model.diffusion_model.": model.model.diffusion_model,
-        "cond_stage_model.": model.cond_stage_model,
-    }
-
-
-def parameters(model: Model) -> dict[str, Tensor]:
-    return {
-        prefix + name: value
-        for prefix, part in parts(model).items()
-        for name, value in part.named_parameters()
-    }
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> dict[str, Tensor]:
-    """A base that every parameter of the loaded checkpoint differs from, and its file."""
-    with host([]) as model:
-        torch.manual_seed(4)
-        tensors = {
-            name: value.detach() + 0.3 * torch.randn_like(value) for name, value in parameters(model).items()
-        }
-    save_file(tensors, tmp_path / "base.safetensors")
-    return tensors
-
-
-def listed(path: Path) -> None:
-    """Have the host know the checkpoints in a folder."""
-    infos = [checkpoint(str(file)) for file in sorted(path.glob("*.safetensors"))]
-    sys.modules["modules.sd_models"].checkpoints_list = {info.title: info for info in infos}
-
-
-def between(model: Model, base: Mapping[str, Tensor], omega: float) -> list[Tensor]:
-    """What rows with the null prompt are with interpolated weights."""
-    own = {name: value.clone() for name, value in parameters(model).items()}
-    for name, value in parameters(model).items():
-        value.copy_(base[name] + omega * (own[name] - base[name]))
-    found = plain(model, **(OPTIONS | {"negative": ""}))
-    for name, value in parameters(model).items():
-        value.copy_(own[name])
-    return found
 
 
 @pytest.mark.parametrize("omega", [0.0, 0.3, 1.0])
@@ -262,51 +215,6 @@ def test_less_memory_is_said(
     assert p.comments == []
     assert p.extra_generation_params["PG weak memory"] == "1"
     assert "low rank keeps all but" in capsys.readouterr().out
-
-
-def test_a_refiner_is_no_fine_tune_of_the_base(tmp_path: Path, base: dict[str, Tensor]) -> None:
-    with host([]) as model:
-        listed(tmp_path)
-        p = Processing()
-        guidance = start(p, ON)
-        assert guidance is not None
-        guidance.begin_pass(model)
-
-        def step(params: Any) -> None:
-            if params.sampling_step == 1:
-                model.sd_checkpoint_info = checkpoint("models/refiner.safetensors")
-            guidance.before_step(params, model)
-
-        sample(p, model, step, **OPTIONS)
-        guidance.end_batch()
-    (comment,) = p.comments
-    assert "refiner: a refiner is not weakened towards the base checkpoint" in comment
-    assert "So nothing is left to weaken" in comment
-
-
-@pytest.mark.parametrize(
-    ("damage", "pattern"),
-    [
-        (lambda path: path.write_bytes(b"\x80" + bytes(99)), "is a Python pickle"),
-        (lambda path: path.unlink(), "there is no such file|No such file|is none of the host's"),
-        (lambda path: save_file({"x": torch.zeros(1)}, path), "holds 0 of"),
-    ],
-)
-def test_what_cannot_be_a_base_is_said_and_networks_alone_are_weakened(
-    tmp_path: Path, base: dict[str, Tensor], damage: Any, pattern: str
-) -> None:
-    with host([dog()]) as model:
-        listed(tmp_path)
-        damage(tmp_path / "base.safetensors")
-        ours, p = guided(model, ON, **OPTIONS)
-    with host([dog()]) as model:
-        expected, _ = guided(model, ON | {"base_checkpoint": "None"}, **OPTIONS)
-    assert p.extra_generation_params["PG mode"] == "PG"
-    assert "PG base checkpoint" not in p.extra_generation_params
-    assert len(p.comments) == 1
-    assert "base checkpoint" in p.comments[0]
-    assert re.search(pattern, p.comments[0])
-    assert all(torch.equal(our, other) for our, other in zip(ours, expected, strict=True))
 
 
 def test_the_list_is_the_hosts(tmp_path: Path) -> None:

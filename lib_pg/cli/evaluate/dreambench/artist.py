@@ -24,8 +24,8 @@ from lib_pg.cli.evaluate.methods import Method
 from lib_pg.cli.hashes import fingerprint
 from lib_pg.cli.output import replace_file
 from lib_pg.cli.pipelines import load_pipeline
+from lib_pg.cli.refused import in_one_line
 from lib_pg.cli.samplers import MODELS_OWN, scheduler_for, split_sampler
-from lib_pg.formats import NetworkError
 from lib_pg.hosts.diffusers import BaseCheckpoint, guided, installed, load_base_checkpoint, load_network
 from lib_pg.networks import Network
 from lib_pg.settings import Settings
@@ -116,13 +116,11 @@ class Artist:
         models = self._how.models_of(subject)
         assert models.checkpoint is not None
         pipeline = self._pipeline(models.checkpoint)
-        try:
+        with in_one_line(f"subject {subject.name!r}: "):
             networks = [] if models.lora is None else [self._network(pipeline, models)]
             base = None
             if models.base is not None:
                 base = load_base_checkpoint(pipeline, models.base, models.checkpoint.name, self._warn)
-        except NetworkError as error:
-            raise UsageError(f"subject {subject.name!r}: {error}") from error
         paths = (models.checkpoint, models.lora, models.base, self._how.config)
         files = [path for path in paths if path is not None]
         hashes = [*map(self.hash_of, files), str(models.strength)]
@@ -194,7 +192,11 @@ class Model:
         generators = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
         sampling = Sampling(self.how.steps, scale)
         base = self.base if method.settings.mode != "CFG" else None
-        with guided(self.pipeline, self.networks, method.settings, self.warn, base, sampling) as run:
+        # The base checkpoint's layers are read when they are called.
+        with (
+            in_one_line(),
+            guided(self.pipeline, self.networks, method.settings, self.warn, base, sampling) as run,
+        ):
             images = self.pipeline(
                 prompt=[shot.prompt.told for shot in shots],
                 num_inference_steps=self.how.steps,
