@@ -76,6 +76,7 @@ NEIGHBOURS: dict[str, Neighbour] = {
         options=NEUTRAL_OFF,
         by_brute_force=False,
         own_weights=True,
+        weakens=False,
     ),
     "perturbed attention": Neighbour(
         "Incantations", incantations(perturbed=[True, 5.0, 0, 150, False, "Constant", 0, 100, False])
@@ -133,15 +134,18 @@ def make(host: Host, names: list[str]) -> Maker:
     return Maker(host, names[0])
 
 
+def test_all_together(host: Host, level: float, make: Maker) -> None:
+    """Run it with ours before and behind them in the host's order of extensions.
+
+    It comes first: once Regional Prompter's latent mode was used, NegPiP is another one, ours there or not.
+    """
+    neighbour = together(NEIGHBOURS, TOGETHER, f"{CAT},(red:-1.5)")
+    check_both_at_work(host, level, make, neighbour, f"{', '.join(TOGETHER)}; {place_of_ours(host)}")
+
+
 @pytest.mark.parametrize("name", NEIGHBOURS)
 def test_both_are_at_work_and_nothing_stays(host: Host, level: float, make: Maker, name: str) -> None:
     check_both_at_work(host, level, make, NEIGHBOURS[name], name)
-
-
-def test_all_together(host: Host, level: float, make: Maker) -> None:
-    """Run it with ours before and behind them in the host's order of extensions."""
-    neighbour = together(NEIGHBOURS, TOGETHER, f"{CAT},(red:-1.5)")
-    check_both_at_work(host, level, make, neighbour, f"{', '.join(TOGETHER)}; {place_of_ours(host)}")
 
 
 def test_regions_and_a_reference_are_both_at_work(host: Host, level: float, make: Maker) -> None:
