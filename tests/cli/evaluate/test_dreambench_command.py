@@ -163,6 +163,65 @@ def test_another_fine_tune_is_drawn_anew(
     assert sum(drawn) == PICTURES / 2
 
 
+def test_fewer_prompts_are_a_run_that_ends(
+    run: Run, folder: Path, drawn: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It must not wait for others, which are not there."""
+    shutil.copytree(folder / "whole", tmp_path / "whole")
+    (tmp_path / "few.txt").write_text("a red {0} {1}\n", "utf-8")
+    assert run(tmp_path / "whole", prompts=str(tmp_path / "few.txt")) == 0
+    assert drawn == []
+    results = load(tmp_path / "whole" / "results.json")
+    assert set(results.prompt) == {"a red sks mug", "a red sks dog"}
+    assert "has done its share" not in capsys.readouterr().err
+
+
+def test_another_training_is_a_run_that_ends(
+    run: Run, folder: Path, drawn: list[int], tmp_path: Path
+) -> None:
+    shutil.copytree(folder / "whole", tmp_path / "whole")
+    shutil.copytree(folder / "subjects", tmp_path / "subjects")
+    said = {"class": "mug", "training": "long"}
+    (tmp_path / "subjects" / "mug" / "subject.json").write_text(json.dumps(said), "utf-8")
+    assert run(tmp_path / "whole", subjects=str(tmp_path / "subjects")) == 0
+    assert drawn == []
+    assert set(load(tmp_path / "whole" / "results.json").training) == {"given", "long"}
+
+
+def test_what_a_picture_is_scored_against_decides_its_score(
+    run: Run, folder: Path, drawn: list[int], tmp_path: Path
+) -> None:
+    """The same words are drawn, but the token is a part of the prompt that CLIP reads."""
+    shutil.copytree(folder / "whole", tmp_path / "whole")
+    (tmp_path / "prompts.txt").write_text("a sks {1} in the snow\na red sks {1}\n", "utf-8")
+    assert run(tmp_path / "whole", prompts=str(tmp_path / "prompts.txt")) == 0
+    assert drawn == []
+    whole, other = (load(where / "results.json") for where in (folder / "whole", tmp_path / "whole"))
+    assert np.array_equal(whole.prompt, other.prompt)
+    assert (np.abs(whole.scores["clip_t"] - other.scores["clip_t"]) > 1e-3).all()
+
+
+def test_one_side_alone_decides_a_picture(run: Run, folder: Path, drawn: list[int], tmp_path: Path) -> None:
+    shutil.copytree(folder / "whole", tmp_path / "whole")
+    assert run(tmp_path / "whole", height="32") == 0
+    assert sum(drawn) == PICTURES
+
+
+def test_another_configuration_is_another_run(
+    run: Run, folder: Path, drawn: list[int], tmp_path: Path
+) -> None:
+    shutil.copytree(folder / "whole", tmp_path / "whole")
+    assert run(tmp_path / "whole", config=str(folder / "sd")) == 0
+    assert sum(drawn) == PICTURES
+
+
+def test_no_pixels_are_not_the_models_own(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "out", width="0") == 2
+    assert "width is 0; it must be a multiple of" in capsys.readouterr().err
+
+
 def test_processes_share_the_work(
     run: Run,
     folder: Path,

@@ -217,12 +217,16 @@ class Model:
         factor = self.pipeline.vae_scale_factor
         own = self.pipeline.unet.config.sample_size
         height, width = own if isinstance(own, (list, tuple)) else (own, own)
-        size = self.how.width or width * factor, self.how.height or height * factor
+        asked = (self.how.width, self.how.height)
+        size = [
+            pixels * factor if side is None else side
+            for side, pixels in zip(asked, (width, height), strict=True)
+        ]
         unit = lcm(_SIZES, factor)
         for name, pixels in zip(("width", "height"), size, strict=True):
             if pixels % unit or not unit <= pixels <= 8192:
                 raise UsageError(f"{name} is {pixels}; it must be a multiple of {unit}, to 8192")
-        return size
+        return size[0], size[1]
 
 
 def _content_hash(path: Path) -> str:

@@ -20,18 +20,18 @@ import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from lib_pg import __version__
 from lib_pg.cli.devices import check_device
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.evaluate.dreambench.artist import Artist, How, Model, Shot
 from lib_pg.cli.evaluate.dreambench.backbones import load_backbone
+from lib_pg.cli.evaluate.dreambench.head import head_for
 from lib_pg.cli.evaluate.dreambench.options import NONE
 from lib_pg.cli.evaluate.dreambench.prompts import OWN
-from lib_pg.cli.evaluate.dreambench.scores import CLIP_T, Scorer
-from lib_pg.cli.evaluate.dreambench.subjects import Models, Subject, read_subjects
-from lib_pg.cli.evaluate.methods import METHODS, Method, described
+from lib_pg.cli.evaluate.dreambench.scores import Scorer
+from lib_pg.cli.evaluate.dreambench.subjects import Subject, read_subjects
+from lib_pg.cli.evaluate.methods import METHODS, Method
 from lib_pg.cli.evaluate.part_files import NOT_COMPARED, Part, finished, merged, part_file
-from lib_pg.cli.evaluate.records import Head, Key, Record, head_of, save
+from lib_pg.cli.evaluate.records import Head, Key, Record, save
 from lib_pg.cli.evaluate.report.pictures import best_scales, write_grid
 from lib_pg.cli.evaluate.report.study import Study, study_of
 from lib_pg.cli.evaluate.report.write import PREFIX, write_report
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     with output_folder(options.out, "--out"):
         artist = Artist(how, options.out / "pictures", _warn_once())
         scorer = _scorer(options, device)
-        head = _head(options, how, artist, subjects, methods, scorer)
+        head = head_for(options, how, artist, subjects, methods, scorer)
         work = _Work(options, artist, scorer, subjects, methods, head)
         work.do(share)
         if work.is_done():
@@ -206,44 +206,6 @@ def _scorer(options: argparse.Namespace, device: str) -> Scorer:
     elif options.fidelity == "dinov2":
         raise UsageError("--fidelity is dinov2, and --dinov2 none; choose another of them")
     return Scorer(load_backbone(options.clip, ("clip",), device, "--clip"), others)
-
-
-def _head(
-    options: argparse.Namespace,
-    how: How,
-    artist: Artist,
-    subjects: Sequence[Subject],
-    methods: tuple[Method, ...],
-    scorer: Scorer,
-) -> Head:
-    """Return everything that decides a picture or a score."""
-    models = {subject.name: _models_told(how.models_of(subject), subject, artist) for subject in subjects}
-    size = "the model's own" if how.width is None else f"{how.width} x {how.height}"
-    return head_of(
-        "dreambench", __version__, how.steps, described(methods), models, scorer.told(),
-        axes={"alignment": CLIP_T, "fidelity": options.fidelity},
-        sampler=how.sampler, size=size, dtype=how.dtype, count=options.count, seed=options.seed,
-        command="python -m lib_pg evaluate --protocol dreambench",
-        machine={"device": how.device, "torch": torch.__version__},
-    )  # fmt: skip
-
-
-def _models_told(models: Models, subject: Subject, artist: Artist) -> str:
-    """Return a subject's class, weights and references with their content hashes."""
-    weights = {"checkpoint": models.checkpoint, "LoRA": models.lora, "base": models.base}
-    files = [
-        f"{what} {path.name} {artist.hash_of(path)}" for what, path in weights.items() if path is not None
-    ]
-    strength = [f"strength {models.strength:g}"] if models.lora is not None else []
-    references = f"{len(subject.references)} pictures {_hash_of_pictures(subject.references)}"
-    return ", ".join([f"class {subject.word}", *files, *strength, references])
-
-
-def _hash_of_pictures(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def check_reference(path: Path) -> None:
