@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,6 +187,26 @@ def test_another_training_is_a_run_that_ends(
     assert run(tmp_path / "whole", subjects=str(tmp_path / "subjects")) == 0
     assert drawn == []
     assert set(load(tmp_path / "whole" / "results.json").training) == {"given", "long"}
+
+
+def test_the_grid_shows_subjects_with_the_best_scales_of_their_training(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder / "whole", tmp_path / "whole")
+    shutil.copytree(folder / "subjects", tmp_path / "subjects")
+    said = {"class": "mug", "training": "long"}
+    (tmp_path / "subjects" / "mug" / "subject.json").write_text(json.dumps(said), "utf-8")
+    best = {"long": 2.0, "given": 6.0}
+    grids: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        command, "best_scales", lambda _, group: dict.fromkeys(("CFG", "PG 0.5"), best[group.training])
+    )
+    monkeypatch.setattr(command, "write_grid", lambda *given: grids.append(given))
+    assert run(tmp_path / "whole", subjects=str(tmp_path / "subjects")) == 0
+    ((_, title, _, columns, rows),) = grids
+    assert title.startswith("Training: long;")
+    assert columns == ["reference", "CFG at 2", "PG 0.5 at 2"]
+    assert [label for label, _ in rows] == ["a sks mug in the snow"]
 
 
 def test_what_a_picture_is_scored_against_decides_its_score(

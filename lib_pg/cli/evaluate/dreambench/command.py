@@ -176,11 +176,13 @@ class _Work:
         return shots * sum(len(method.scales) for method in self._methods)
 
     def _grid(self, study: Study) -> None:
-        """Write the grid that the page shows: a prompt of some subjects with every method."""
+        """Write the grid that the page shows: a prompt of some subjects of one training with every method."""
         shown = self._methods[:_GRID_METHODS]
-        scales = {name: scale for group in study.groups for name, scale in best_scales(study, group).items()}
-        rows = []
-        for number, subject in enumerate(self._subjects[:_GRID_SUBJECTS]):
+        training = self._subjects[0].training
+        group = next(each for each in study.groups if each.training == training)
+        scales, rows = best_scales(study, group), []
+        subjects = [subject for subject in self._subjects if subject.training == training]
+        for number, subject in enumerate(subjects[:_GRID_SUBJECTS]):
             shot = Shot(subject.prompts[number % len(subject.prompts)], self._options.seed)
             with self._artist.at_work(subject) as model:
                 pictures = [model.pictures(method, scales[method.name], [shot])[0] for method in shown]
@@ -188,7 +190,7 @@ class _Work:
         columns = ["reference", *(f"{method.name} at {scales[method.name]:g}" for method in shown)]
         write_grid(
             self._options.out / f"{PREFIX}-pictures.png",
-            "Every method at its own best scale",
+            f"Training: {training}; every method at its own best scale",
             [],
             columns,
             rows,
