@@ -11,6 +11,7 @@ from PIL import Image
 
 from lib_pg.cli.evaluate.drawn_plan import Picture, Plan
 from lib_pg.cli.evaluate.fine_tunes import FineTune
+from lib_pg.cli.evaluate.part_files import run_of
 from lib_pg.cli.evaluate.pictures import Model, made
 from lib_pg.cli.evaluate.records import Results
 from lib_pg.cli.evaluate.report.pictures import best_scales, write_grid
@@ -59,7 +60,7 @@ def draw_grid(
             rows.append((picture.prompt, shown))
     labels = ["as it is meant", *(f"{each.name} at {scales[each.name]:g}" for each in methods)]
     title = f"Training: {group.training}; every method at its own best scale"
-    write_grid(path, title, [], labels, rows)
+    write_grid(path, title, [], labels, rows, run_of(results.head))
 
 
 def _rows(pictures: list[Picture]) -> list[Picture]:

@@ -5,6 +5,7 @@ A run has one folder. Each of its processes appends to a part file of its own th
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,12 @@ from lib_pg.cli.output import unwritten
 
 # What a head may say that does not decide a picture: another value of it is the same run.
 NOT_COMPARED = ("machine", "notes")
+
+
+def run_of(head: Head) -> str:
+    """Return what names a run: the hash of all in its head that decides a picture or a score."""
+    decides = {name: value for name, value in head.items() if name not in NOT_COMPARED}
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Part:

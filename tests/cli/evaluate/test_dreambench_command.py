@@ -203,7 +203,7 @@ def test_the_grid_shows_subjects_with_the_best_scales_of_their_training(
     )
     monkeypatch.setattr(command, "write_grid", lambda *given: grids.append(given))
     assert run(tmp_path / "whole", subjects=str(tmp_path / "subjects")) == 0
-    ((_, title, _, columns, rows),) = grids
+    ((_, title, _, columns, rows, _),) = grids
     assert title.startswith("Training: long;")
     assert columns == ["reference", "CFG at 2", "PG 0.5 at 2"]
     assert [label for label, _ in rows] == ["a sks mug in the snow"]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from lib_pg.cli.errors import UsageError
+from lib_pg.cli.evaluate.part_files import run_of
 from lib_pg.cli.evaluate.records import Results, save
 from lib_pg.cli.evaluate.report.compare import compare
 from lib_pg.cli.evaluate.report.pictures import best_scales, write_grid
@@ -171,10 +172,44 @@ def test_errors_of_the_rules_are_told(tmp_path: Path) -> None:
 
 
 def test_a_grid_beside_the_results_comes_along(tmp_path: Path) -> None:
-    Image.new("RGB", (20, 10)).save(tmp_path / "evidence-pictures.png")
-    page = written(tmp_path, results({"CFG": 0.0}, subjects=1))
+    given = results({"CFG": 0.0}, subjects=1)
+    grid(tmp_path / "evidence-pictures.png", given)
+    page = written(tmp_path, given)
     assert "](evidence-pictures.png)" in page
     assert (tmp_path / "docs" / "evidence-pictures.png").exists()
+
+
+def test_a_grid_of_the_same_run_that_lies_there_is_shown(tmp_path: Path) -> None:
+    """A note that was added since does not make it another run."""
+    given = results({"CFG": 0.0}, subjects=1)
+    grid(tmp_path / "docs" / "evidence-pictures.png", given)
+    page = written(tmp_path, replace(given, head={**given.head, "notes": ["another"]}))
+    assert "](evidence-pictures.png)" in page
+
+
+@pytest.mark.parametrize("where", ["", "docs"])
+@pytest.mark.parametrize("kind", ["another run", "no run", "no picture"])
+def test_a_grid_of_anything_else_is_not_shown(
+    tmp_path: Path, where: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, path = results({"CFG": 0.0}, subjects=1), tmp_path / where / "evidence-pictures.png"
+    if kind == "another run":
+        grid(path, replace(given, head={**given.head, "steps": 7}))
+    elif kind == "no run":
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 10)).save(path)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"\x89PNG")
+    before = path.read_bytes()
+    assert "evidence-pictures" not in written(tmp_path, given)
+    assert path.read_bytes() == before
+    assert ("is not of these results" in capsys.readouterr().err) == (where == "docs")
+
+
+def grid(path: Path, given: Results) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_grid(path, "a star", [], ["CFG"], [("", [Image.new("RGB", (20, 10))])], run_of(given.head))
 
 
 def test_matplotlib_that_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +225,9 @@ def test_the_grid_has_a_picture_a_method(tmp_path: Path) -> None:
         (f"prompt {row}", [Image.new("RGB", (64, 64), colour) for colour in colours.values()])
         for row in (0, 1)
     ]
-    write_grid(tmp_path / "grid.png", "a star", [Image.new("RGB", (100, 80), "green")], list(colours), rows)
+    write_grid(
+        tmp_path / "grid.png", "a star", [Image.new("RGB", (100, 80), "green")], list(colours), rows, "run"
+    )
     with Image.open(tmp_path / "grid.png") as image:
         counts = {colour: count for count, colour in image.convert("RGB").getcolors(1 << 20) or []}
     assert all(counts[colour] == 2 * 128 * 128 for colour in colours.values())

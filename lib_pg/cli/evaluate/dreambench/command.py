@@ -7,8 +7,6 @@ goes on, and another backbone scores the same pictures. With `accelerate launch`
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +28,7 @@ from lib_pg.cli.evaluate.dreambench.prompts import OWN
 from lib_pg.cli.evaluate.dreambench.scores import Scorer
 from lib_pg.cli.evaluate.dreambench.subjects import Subject, read_subjects
 from lib_pg.cli.evaluate.methods import METHODS, Method
-from lib_pg.cli.evaluate.part_files import NOT_COMPARED, Part, finished, merged, part_file
+from lib_pg.cli.evaluate.part_files import Part, finished, merged, part_file, run_of
 from lib_pg.cli.evaluate.records import Head, Key, Record, save
 from lib_pg.cli.evaluate.report.pictures import best_scales, write_grid
 from lib_pg.cli.evaluate.report.study import Study, study_of
@@ -108,9 +106,7 @@ class _Work:
         self._subjects = subjects
         self._methods = methods
         self._head = head
-        decides = {name: value for name, value in head.items() if name not in NOT_COMPARED}
-        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-        self._folder = options.out / "records" / digest
+        self._folder = options.out / "records" / run_of(head)
 
     def do(self, share: Share) -> None:
         """Make and score this process's share of what is missing."""
@@ -194,6 +190,7 @@ class _Work:
             [],
             columns,
             rows,
+            run_of(self._head),
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from lib_pg.cli.evaluate.report.fronts import own_best
 from lib_pg.cli.evaluate.report.study import Group, Study
@@ -14,6 +15,7 @@ from lib_pg.cli.output import replace_file
 from lib_pg.cli.sheet import Block, draw_sheet
 
 _CELL = 128  # pixels, about
+_KEY = "Run"  # in the file's text
 
 
 def best_scales(study: Study, group: Group) -> dict[str, float]:
@@ -31,6 +33,7 @@ def write_grid(
     learned: Sequence[Image.Image],
     columns: Sequence[str],
     rows: Sequence[tuple[str, Sequence[Image.Image]]],
+    run: str,
 ) -> None:
     """Write a grid as PNG.
 
@@ -40,6 +43,7 @@ def write_grid(
         learned: pictures that the subject was learned from, shown above; may be empty.
         columns: names of methods, with their scales.
         rows: of each prompt and seed the label and a picture a column; the last is one that was made.
+        run: whose pictures these are, as `part_files.run_of` names it.
     """
     size = min(_CELL, *rows[0][1][-1].size)
     zoom = max(1, _CELL // size)
@@ -48,9 +52,19 @@ def write_grid(
     if learned:
         cell = [_square(picture, size) for picture in learned]
         blocks.insert(0, Block("Learned from", [""], [("", [cell])]))
-    stream = io.BytesIO()
-    draw_sheet(title, blocks, zoom).save(stream, format="PNG")
+    stream, said = io.BytesIO(), PngInfo()
+    said.add_text(_KEY, run)
+    draw_sheet(title, blocks, zoom).save(stream, format="PNG", pnginfo=said)
     replace_file(path, stream.getvalue())
+
+
+def is_grid_of(path: Path, run: str) -> bool:
+    """Say whether a file is a grid of this run: one of another may lie where a page is written."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return bool(image.info.get(_KEY) == run)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
 
 
 def _square(picture: Image.Image, size: int) -> Image.Image:

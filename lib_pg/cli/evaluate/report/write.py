@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from lib_pg.cli.errors import UsageError
+from lib_pg.cli.evaluate.part_files import run_of
 from lib_pg.cli.evaluate.records import load
 from lib_pg.cli.evaluate.report.bootstrap import DRAWS
 from lib_pg.cli.evaluate.report.compare import compare
 from lib_pg.cli.evaluate.report.page import page
+from lib_pg.cli.evaluate.report.pictures import is_grid_of
 from lib_pg.cli.evaluate.report.study import study_of
 from lib_pg.cli.output import output_folder, replace_file
 
@@ -19,7 +22,8 @@ PREFIX = "evidence"
 def write_report(results: Path, folder: Path, prefix: str = PREFIX, draws: int = DRAWS) -> Path:
     """Write PREFIX.md and its plots, PREFIX-*.png, into a folder and return the page's path.
 
-    A picture grid is shown where it lies there, or beside the results, as PREFIX-pictures.png.
+    A grid of the same run's pictures is shown where it lies there, or beside the results, as
+    PREFIX-pictures.png.
 
     Args:
         results: JSON file as `records.save` writes it.
@@ -36,10 +40,13 @@ def write_report(results: Path, folder: Path, prefix: str = PREFIX, draws: int =
     with output_folder(folder, "--docs"):
         files = plot(study, comparisons, folder, prefix)
         pictures = f"{prefix}-pictures.png"
-        beside = results.parent / pictures
-        if beside.is_file() and beside.resolve() != (folder / pictures).resolve():
-            replace_file(folder / pictures, beside.read_bytes())
-        files += [pictures] if (folder / pictures).is_file() else []
+        beside, there, run = results.parent / pictures, folder / pictures, run_of(study.head)
+        if is_grid_of(beside, run) and beside.resolve() != there.resolve():
+            replace_file(there, beside.read_bytes())
+        if is_grid_of(there, run):
+            files.append(pictures)
+        elif os.path.exists(there):
+            print(f"warning: {there} is not of these results; the page does not show it", file=sys.stderr)
         path = folder / f"{prefix}.md"
         source = Path(os.path.relpath(results, folder)).as_posix()
         replace_file(path, page(study, comparisons, source, files, prefix).encode())
