@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lib_pg.cli.errors import UsageError
+from lib_pg.cli.evaluate.heads import check_head
 from lib_pg.cli.output import replace_file
 
 FORMAT = 1
+_BYTES_MAX = 256 << 20
 Head = dict[str, Any]
 Key = tuple[str, str, str, float, str, int]
 
@@ -160,25 +162,52 @@ def load(path: Path) -> Results:
         UsageError: it is not there, or no such file.
     """
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_refuse)
-        head, prompts = content["head"], content["prompts"]
+        with path.open("rb") as stream:
+            data = stream.read(_BYTES_MAX + 1)
+        if len(data) > _BYTES_MAX:
+            raise UsageError(f"{str(path)!r} is over {_BYTES_MAX >> 20} MiB; it must be a results.json")
+        content = json.loads(data, parse_constant=_refuse)
+        head = content["head"]
         if head["format"] != FORMAT:
             raise UsageError(f"{str(path)!r} has format {head['format']!r}; this program reads {FORMAT}")
-        records = []
-        for subject, training, method, scale, number, values in content["cells"]:
-            told, seeds = content["grids"][number]
-            columns = {
-                name: np.round(np.array(column) * head["scores"][name]["step"], 9).tolist()
-                for name, column in values.items()
-            }
-            for index, (prompt, seed) in enumerate(zip(told, seeds, strict=True)):
-                scores = {name: column[index] for name, column in columns.items()}
-                records.append(Record(subject, training, method, scale, prompts[prompt], seed, scores))
-        return in_columns(head, records)
+        check_head(head)
+        return in_columns(head, list(_records(content)))
     except OSError as error:
         raise UsageError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UsageError(f"{str(path)!r} holds no results of evaluate: {str(error)[:200]}") from error
+
+
+def _records(content: Mapping[str, Any]) -> Iterator[Record]:
+    """Yield the records of a file; one that is not whole raises ValueError, or whatever it comes to."""
+    asked = content["head"]["scores"]
+    for subject, training, method, scale, number, values in content["cells"]:
+        told, seeds = content["grids"][_place(number)]
+        columns = {name: _scores(column, asked[name]["step"]) for name, column in values.items()}
+        if set(columns) != set(asked) or any(len(column) != len(told) for column in columns.values()):
+            raise ValueError(f"a cell of {method!r} has not one score of each kind a picture")
+        if not all(isinstance(name, str) for name in (subject, training, method)) or not np.isfinite(scale):
+            raise ValueError(f"a cell is called {[subject, training, method, scale]}")
+        for index, (place, seed) in enumerate(zip(told, seeds, strict=True)):
+            prompt = content["prompts"][_place(place)]
+            if not isinstance(prompt, str) or not isinstance(seed, int):
+                raise ValueError(f"a picture is of {prompt!r} with seed {seed!r}")
+            scores = {name: column[index] for name, column in columns.items()}
+            yield Record(subject, training, method, scale, prompt, seed, scores)
+
+
+def _scores(column: Any, step: float) -> list[float]:
+    scores = np.round(np.array(column, dtype=np.float64) * step, 9)
+    if scores.ndim != 1 or not np.isfinite(scores).all():
+        raise ValueError("scores must be finite numbers, one a picture")
+    found: list[float] = scores.tolist()
+    return found
+
+
+def _place(number: Any) -> int:
+    if not isinstance(number, int) or number < 0:
+        raise ValueError(f"{number!r} is no place in a list")
+    return number
 
 
 def _refuse(constant: str) -> float:

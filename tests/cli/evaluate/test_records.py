@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lib_pg.cli.errors import UsageError
+from lib_pg.cli.evaluate import records
 from lib_pg.cli.evaluate.methods import described
 from lib_pg.cli.evaluate.part_files import finished, merged, part_file
 from lib_pg.cli.evaluate.records import Head, Record, head_of, in_columns, load, save
@@ -161,6 +162,80 @@ def test_a_damaged_cell_is_no_result(tmp_path: Path, values: str, seed: str) -> 
         encoding="utf-8",
     )
     with pytest.raises(UsageError, match="holds no results of evaluate"):
+        load(path)
+
+
+def damaged(folder: Path, **parts: object) -> Path:
+    """Write a whole file of results with one picture, but for these parts of it or of its head."""
+    told = {"format": 1, "scores": {"fidelity": {"step": 0.1}}, "methods": {"PG": {"settings": {}}}}
+    whole: dict[str, object] = {
+        "prompts": ["x"],
+        "grids": [[[0], [1]]],
+        "cells": [["a", "normal", "PG", 3, 0, {"fidelity": [5]}]],
+    }
+    known = {name: value for name, value in parts.items() if name in whole}
+    whole |= known
+    whole["head"] = told | {name: value for name, value in parts.items() if name not in known}
+    path = folder / "results.json"
+    path.write_text(json.dumps(whole).replace('"far"', "1e999"), "utf-8")
+    return path
+
+
+def test_a_small_whole_file_is_read(tmp_path: Path) -> None:
+    assert load(damaged(tmp_path)).scores["fidelity"].tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        ["a", "normal", "PG", 3, -1, {"fidelity": [5]}],
+        ["a", "normal", "PG", 3, 0, {"fidelity": [5, 6]}],
+        ["a", "normal", "PG", 3, 0, {"fidelity": [5], "other": [5]}],
+        ["a", "normal", "PG", 3, 0, {"fidelity": ["far"]}],
+        ["a", "normal", "PG", "far", 0, {"fidelity": [5]}],
+        ["a", None, "PG", 3, 0, {"fidelity": [5]}],
+    ],
+)
+def test_a_cell_that_is_not_whole_is_no_result(tmp_path: Path, cell: list[object]) -> None:
+    with pytest.raises(UsageError, match="holds no results of evaluate"):
+        load(damaged(tmp_path, cells=[cell]))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"prompts": [5]},
+        {"grids": [[[-1], [1]]]},
+        {"grids": [[[0], [1.5]]]},
+        {"scores": {}, "cells": []},
+        {"scores": {"fidelity": {"step": "far"}}},
+        {"scores": {"fidelity": {"step": 0}}},
+        {"scores": {"fidelity": 5}},
+        {"methods": 5},
+        {"methods": {"PG": 5}},
+        {"methods": {"PG": {"settings": []}}},
+        {"methods": {"PG": {"settings": {"start": "early"}}}},
+        {"methods": {"PG": {"scales": ["large"]}}},
+        {"axes": []},
+        {"reference": None},
+        {"reference": [1]},
+        {"reference": ["low", "low"]},
+        {"notes": 5},
+        {"rules": {"star": {}}},
+        {"rules": {"star": 5}},
+        {"machine": json.loads("[" * 500 + "]" * 500)},
+    ],
+)
+def test_a_head_that_cannot_be_reported_on_is_no_result(tmp_path: Path, parts: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="holds no results of evaluate"):
+        load(damaged(tmp_path, **parts))
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_BYTES_MAX", 1 << 20)
+    path = tmp_path / "results.json"
+    path.write_bytes(b" " * ((1 << 20) + 1))
+    with pytest.raises(UsageError, match="is over 1 MiB"):
         load(path)
 
 
