@@ -6,17 +6,18 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.evaluate.part_files import run_of
-from lib_pg.cli.evaluate.records import Results, save
+from lib_pg.cli.evaluate.records import Results, in_columns, save
 from lib_pg.cli.evaluate.report.compare import compare
 from lib_pg.cli.evaluate.report.pictures import best_scales, write_grid
 from lib_pg.cli.evaluate.report.study import study_of
 from lib_pg.cli.evaluate.report.write import write_report
-from tests.cli.evaluate.report_studies import METHODS, results
+from tests.cli.evaluate.report_studies import METHODS, head, records, results
 
 DRAWS = 60
 GAINS = {
@@ -169,6 +170,47 @@ def test_errors_of_the_rules_are_told(tmp_path: Path) -> None:
     row = "| `star` | 5.0% | 1.0% | 12.5% | 0.900 (0.800 to 0.950) | 0.100 (0.000 to 0.950) |"
     assert row in section(page, "How far the rules can be trusted")
     assert "rules" not in section(page, "What made these numbers")
+
+
+@pytest.mark.parametrize("trainings", [("a b", "a-b"), ("Over", "over"), ("x" * 50 + "y", "x" * 50 + "z")])
+def test_every_training_has_its_own_plot(tmp_path: Path, trainings: tuple[str, str]) -> None:
+    page = written(tmp_path, results({"CFG": 0.0}, subjects=1, trainings=trainings))
+    shown = re.findall(r"\(evidence-front-([^)]+)\.png\)", page)
+    assert len({name.lower() for name in shown}) == 2
+    assert all((tmp_path / "docs" / f"evidence-front-{name}.png").exists() for name in shown)
+
+
+@pytest.mark.parametrize("name", ["a $x^^{$", "a\udce9", "a\nb"])
+def test_names_that_no_plot_understands_are_drawn_as_they_are(tmp_path: Path, name: str) -> None:
+    given = results({"CFG": 0.0, "PG 0.5": 0.1}, subjects=1, trainings=(name,))
+    methods = {**given.head["methods"], name: given.head["methods"]["PG 0.5"]}
+    renamed = np.where(given.method == "CFG", "CFG", name)
+    page = written(tmp_path, replace(given, method=renamed, head={**given.head, "methods": methods}))
+    assert "Training: a" in page
+    assert (tmp_path / "docs" / "evidence-differences.png").exists()
+
+
+def test_two_methods_may_have_one_omega(tmp_path: Path) -> None:
+    methods = {**METHODS, "PG, negative": {"mode": "PG", "weak_ratio": 0.5, "weak_prompt": "Negative"}}
+    made = records({"CFG": 0.0, "PG 0.5": 0.1, "PG, negative": 0.1}, subjects=1)
+    assert "omega.png" in written(tmp_path, in_columns(head(methods), made))
+
+
+@pytest.mark.parametrize("only", ["CFG", "PG 0.5"])
+def test_nothing_is_said_of_methods_that_were_not_measured(tmp_path: Path, only: str) -> None:
+    page = written(tmp_path, results({only: 0.0}, subjects=1))
+    assert "no difference shown" not in page and "by chance" not in page
+    assert ("No other method was measured." in page) == (only == "CFG")
+    assert not (tmp_path / "docs" / "evidence-differences.png").exists()
+
+
+def test_results_on_another_drive_are_named_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def relpath(path: object, start: object) -> str:
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr("os.path.relpath", relpath)
+    page = written(tmp_path, results({"CFG": 0.0}, subjects=1))
+    assert f"Made of `{(tmp_path / 'results.json').resolve().as_posix()}`" in page
 
 
 def test_a_grid_beside_the_results_comes_along(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,5 +42,8 @@ def omega(settings: Mapping[str, Any]) -> float:
 
 
 def file_part(name: str) -> str:
-    """Return what stands for an amount of training in names of files."""
-    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name)[:40]
+    """Return what stands for an amount of training in names of files; no two of them share it."""
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name)[:40]
+    if plain == name.lower():  # disks may not tell large letters from small ones
+        return plain
+    return f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"

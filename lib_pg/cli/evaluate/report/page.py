@@ -77,12 +77,14 @@ def _short(study: Study, comparison: Comparison) -> str:
     if comparison.baseline is None:
         return f"**Training: {name}.** CFG was not measured, so that nothing can be compared with it."
     base = comparison.baseline
-    lines = [
+    own = (
         f"**Training: {name}.** CFG's own best scale is {base.front.scale:g}: "
         f"{study.called('alignment')} {number(base.alignment.value)}, "
-        f"{study.called('fidelity')} {number(base.fidelity.value)}. Beside it:",
-        "",
-    ]
+        f"{study.called('fidelity')} {number(base.fidelity.value)}."
+    )
+    if len(comparison.findings) == 1:
+        return f"{own} No other method was measured."
+    lines = [f"{own} Beside it:", ""]
     for measure, read in measures(study).items():
         found = sorted_out(comparison.findings[1:], read)
         told = [
@@ -128,6 +130,11 @@ def _reading(study: Study, comparisons: Sequence[Comparison]) -> str:
         if each.baseline is not None
         for _ in each.findings[1:]
     )
+    by_chance = (
+        f"- This page has up to {count} differences with intervals at 95 %: if no method differed at "
+        f"all, about {max(1, round(count / 20))} of them would exclude zero by chance. Look for what "
+        "repeats."
+    )
     return "\n".join(
         (
             f"- **{alignment}**: {safe(scores[study.alignment].get('about', ''))}. **{fidelity}**: "
@@ -146,9 +153,7 @@ def _reading(study: Study, comparisons: Sequence[Comparison]) -> str:
             "prompt, are resampled within each subject; that says what other prompts and seeds would give. "
             "*Other subjects*: subjects are resampled as well, and the interval is Student's, since few "
             f"subjects hardly tell how much subjects differ. {_subjects(comparisons)} Bold: without zero.",
-            f"- This page has up to {count} differences with intervals at 95 %: if no method differed at "
-            f"all, about {max(1, round(count / 20))} of them would exclude zero by chance. Look for what "
-            "repeats.",
+            *([by_chance] if count else []),
         )
     )
 
@@ -206,7 +211,7 @@ def _training(study: Study, comparison: Comparison, plots: Mapping[str, str]) ->
             "not include zero. Below, those differences with intervals for these subjects."
         )
     yield at_own_best(study, comparison)
-    if comparison.baseline is not None:
+    if comparison.baseline is not None and len(comparison.findings) > 1:
         yield at_equal_alignment(study, comparison)
 
 

@@ -44,7 +44,7 @@ def plot(study: Study, comparisons: Sequence[Comparison], folder: Path, prefix: 
     drawn = {
         f"{prefix}-front-{file_part(each.group.training)}.png": _fronts(study, each) for each in comparisons
     }
-    if all(each.baseline for each in comparisons):
+    if all(each.baseline for each in comparisons) and _methods(comparisons):
         drawn[f"{prefix}-differences.png"] = _differences(study, comparisons)
         if any(len(by_family(each.findings).get(name, [])) > 1 for each in comparisons for name in CONSTANT):
             drawn[f"{prefix}-omega.png"] = _over_omega(study, comparisons)
@@ -54,6 +54,13 @@ def plot(study: Study, comparisons: Sequence[Comparison], folder: Path, prefix: 
         pyplot.close(figure)
         replace_file(folder / name, stream.getvalue())
     return list(drawn)
+
+
+def _plain(text: str, limit: int = 60) -> str:
+    """Return a text of users as matplotlib draws it as it is: dollars would make it a formula."""
+    line = " ".join(text.split())
+    line = line if len(line) <= limit else f"{line[: limit - 3]}..."
+    return line.encode("utf-8", "replace").decode().replace("$", r"\$")
 
 
 def _fronts(study: Study, comparison: Comparison) -> Figure:
@@ -73,8 +80,8 @@ def _fronts(study: Study, comparison: Comparison) -> Figure:
             _front(grid[0, column], finding.front, colour, marker)
             if comparison.baseline is not None:
                 _gain(grid[1, column], finding.front, comparison.baseline.front, colour)
-        grid[0, column].set_title(name, fontsize=10)
-        grid[-1, column].set_xlabel(study.called("alignment"))
+        grid[0, column].set_title(_plain(name), fontsize=10)
+        grid[-1, column].set_xlabel(_plain(study.called("alignment")))
         handles, labels = grid[0, column].get_legend_handles_labels()
         grid[-1, column].legend(
             handles, labels, fontsize=_SMALL, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2,
@@ -84,10 +91,11 @@ def _fronts(study: Study, comparison: Comparison) -> Figure:
             axes.grid(alpha=0.25)
             axes.tick_params(labelsize=_SMALL)
             axes.xaxis.set_major_locator(MaxNLocator(5))
-    grid[0, 0].set_ylabel(study.called("fidelity"))
+    grid[0, 0].set_ylabel(_plain(study.called("fidelity")))
     if rows > 1:
         grid[1, 0].set_ylabel(
-            f"{study.called('fidelity')} less CFG's,\nat equal {study.called('alignment')}", fontsize=_SMALL
+            f"{_plain(study.called('fidelity'))} less CFG's,\nat equal {_plain(study.called('alignment'))}",
+            fontsize=_SMALL,
         )
     return figure
 
@@ -99,7 +107,7 @@ def _front(axes: Axes, front: Front, colour: str, marker: str) -> None:
     _band(
         axes, levels, _best(levels, front, "beyond" if "beyond" in front.alignment else "here"), colour, 0.1
     )
-    label = front.scored.method
+    label = _plain(front.scored.method)
     axes.plot(alignment, fidelity, marker, color=colour, markersize=4, markerfacecolor="white", label=label)
     axes.plot(alignment[front.best], fidelity[front.best], marker, color=colour, markersize=6)
 
@@ -135,7 +143,7 @@ def _differences(study: Study, comparisons: Sequence[Comparison]) -> Figure:
     measures: tuple[tuple[str, Measure], ...] = (
         ("hypervolume less CFG's", lambda each: each.more_volume),
         (
-            f"{study.called('alignment')} less CFG's, at equal {study.called('fidelity')}",
+            f"{_plain(study.called('alignment'))} less CFG's, at equal {_plain(study.called('fidelity'))}",
             lambda each: each.more_alignment,
         ),
     )
@@ -150,12 +158,12 @@ def _differences(study: Study, comparisons: Sequence[Comparison]) -> Figure:
                 finding = comparison.find(name)
                 if finding is not None:
                     _interval(axes, place, measure(finding))
-            axes.set_title(comparison.group.training, fontsize=9)
+            axes.set_title(_plain(comparison.group.training), fontsize=9)
             axes.grid(axis="x", alpha=0.25)
             axes.tick_params(labelsize=7)
             axes.xaxis.set_major_locator(MaxNLocator(4))
         grid[row, len(comparisons) // 2].set_xlabel(title, fontsize=_SMALL)
-    grid[0, 0].set_yticks(range(len(names)), names)
+    grid[0, 0].set_yticks(range(len(names)), [_plain(name) for name in names])
     grid[0, 0].set_ylim(len(names) - 0.4, -0.6)
     return figure
 
@@ -176,11 +184,11 @@ def _over_omega(study: Study, comparisons: Sequence[Comparison]) -> Figure:
     """Draw differences to CFG over a constant omega: at CFG's own best scale, and of the hypervolumes."""
     measures: tuple[tuple[str, Measure], ...] = (
         (
-            f"{study.called('fidelity')} less CFG's,\nat CFG's scale",
+            f"{_plain(study.called('fidelity'))} less CFG's,\nat CFG's scale",
             lambda each: (each.same_scale or (None, None))[1],
         ),
         (
-            f"{study.called('alignment')} less CFG's,\nat CFG's scale",
+            f"{_plain(study.called('alignment'))} less CFG's,\nat CFG's scale",
             lambda each: (each.same_scale or (None, None))[0],
         ),
         ("hypervolume\nless CFG's", lambda each: each.more_volume),
@@ -199,7 +207,7 @@ def _over_omega(study: Study, comparisons: Sequence[Comparison]) -> Figure:
             axes.tick_params(labelsize=_SMALL)
             if column == 0:
                 axes.set_ylabel(title, fontsize=_SMALL)
-        grid[0, column].set_title(comparison.group.training, fontsize=10)
+        grid[0, column].set_title(_plain(comparison.group.training), fontsize=10)
         grid[-1, column].set_xlabel("omega", fontsize=_SMALL)
     handles, labels = grid[-1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=_SMALL, loc="outside lower center", ncols=2, frameon=False)
@@ -211,7 +219,8 @@ def _line(
 ) -> None:
     """Draw a measure over omega with the intervals of these subjects; AG stands a little to the left."""
     shift = -0.012 if name == CONSTANT[0] else 0.012
-    points = sorted((omega(each.front.scored.settings), measure(each)) for each in members)
+    points = [(omega(each.front.scored.settings), measure(each)) for each in members]
+    points.sort(key=lambda point: point[0])
     there = [(x + shift, found.value, found.here) for x, found in points if found and found.here]
     if not there:
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lib_pg.cli.evaluate.report.bootstrap import Estimate
 from lib_pg.cli.evaluate.report.compare import Comparison, Finding
 from lib_pg.cli.evaluate.report.families import by_family
 from lib_pg.cli.evaluate.report.study import Study
@@ -193,7 +192,3 @@ def rules_told(study: Study) -> str:
 
 def _spread(found: Mapping[str, float]) -> str:
     return f"{found['mean']:.3f} ({found['lowest']:.3f} to {found['highest']:.3f})"
-
-
-def _there(found: Estimate | None) -> list[Estimate]:
-    return [] if found is None else [found]

@@ -48,6 +48,13 @@ def write_report(results: Path, folder: Path, prefix: str = PREFIX, draws: int =
         elif os.path.exists(there):
             print(f"warning: {there} is not of these results; the page does not show it", file=sys.stderr)
         path = folder / f"{prefix}.md"
-        source = Path(os.path.relpath(results, folder)).as_posix()
-        replace_file(path, page(study, comparisons, source, files, prefix).encode())
+        text = page(study, comparisons, _seen_from(folder, results), files, prefix)
+        replace_file(path, text.encode("utf-8", "backslashreplace"))
     return path
+
+
+def _seen_from(folder: Path, results: Path) -> str:
+    try:
+        return Path(os.path.relpath(results, folder)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return results.resolve().as_posix()
