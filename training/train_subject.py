@@ -118,17 +118,18 @@ def main() -> None:
         pipeline.unet, pipeline.text_encoder, lambda layer: LoRA(layer, args.rank, args.alpha)
     )
     weights = [weight for adapter in adapters.values() for weight in adapter.parameters()]
-    for _ in teach(model, weights, pictures, [args.steps], args.batch, args.rate):
-        more = {
-            "ss_learning_rate": str(args.rate),
-            "ss_total_batch_size": str(args.batch),
-            "ss_num_train_images": str(len(pictures[0])),
-        }
-        name = FILE_NAME if subject == STAR else f"sks_{subject.name}.safetensors"
-        metadata = lora_metadata(
-            name.removesuffix(".safetensors"), args.rank, args.alpha, args.steps, args.seed, more
-        )
-        save_adapters(args.out / name, adapters, metadata)
+    for _ in teach(model, weights, pictures, args.steps, args.batch, args.rate):
+        pass
+    more = {
+        "ss_learning_rate": str(args.rate),
+        "ss_total_batch_size": str(args.batch),
+        "ss_num_train_images": str(len(pictures[0])),
+    }
+    name = FILE_NAME if subject == STAR else f"sks_{subject.name}.safetensors"
+    metadata = lora_metadata(
+        name.removesuffix(".safetensors"), args.rank, args.alpha, args.steps, args.seed, more
+    )
+    save_adapters(args.out / name, adapters, metadata)
     strip = np.concatenate([scene.draw() for scene in subject.training_scenes()], axis=1)
     Image.fromarray(strip).save(args.out / "subject.png")
 
