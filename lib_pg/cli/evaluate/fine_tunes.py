@@ -18,9 +18,12 @@ import torch
 from safetensors import SafetensorError
 
 import training.adapters
+import training.common
 import training.drawing
+import training.model
 import training.train_base
 import training.train_subject
+import training.world
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.hashes import fingerprint
 from lib_pg.cli.output import unwritten
@@ -32,7 +35,15 @@ from training.train_subject import lora_metadata, pictures_of, teach
 from training.world import SUBJECTS, Subject
 
 # Changed code may teach otherwise.
-_DECIDING = (training.adapters, training.drawing, training.train_base, training.train_subject)
+_DECIDING = (
+    training.adapters,
+    training.common,
+    training.drawing,
+    training.model,
+    training.train_base,
+    training.train_subject,
+    training.world,
+)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -88,6 +89,23 @@ def test_changed_code_and_another_base_have_another_name(
         patch.setattr(fine_tunes, "fingerprint", lambda path: "another")
         assert paths_of(LORA, 0, tmp_path) != before
     assert paths_of(LORA, 0, tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["adapters", "common", "drawing", "model", "train_base", "train_subject", "world"]
+)
+def test_changed_code_of_each_kind_has_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Such as the words of captions, the noise, or how pictures become tensors."""
+    before = paths_of(LORA, 0, tmp_path)
+    source = fine_tunes._source
+
+    def changed(module: ModuleType) -> bytes:
+        return b"changed" if module.__name__ == f"training.{name}" else source(module)
+
+    monkeypatch.setattr(fine_tunes, "_source", changed)
+    assert not set(paths_of(LORA, 0, tmp_path)) & set(before)
 
 
 def test_an_ended_run_leaves_no_half_file(tmp_path: Path) -> None:
