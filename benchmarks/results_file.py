@@ -22,14 +22,17 @@ class Results:
         path: of the file, which may be there already; None for no file.
 
     Raises:
-        ValueError: the file is of another machine or other versions.
+        ValueError: the file is of another machine or other versions, or is no such file.
     """
 
     def __init__(self, path: Path | None, machine: dict[str, Any]) -> None:
         self._path = path
         self._found: dict[str, Any] = {"machine": machine, "settings": []}
         if path is not None and path.exists():
-            self._found = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                self._found = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"{path} is damaged: {error}; choose another file with --json") from error
             if self._found["machine"] != machine:
                 raise ValueError(
                     f"{path} is of another machine or other versions, {self._found['machine']}, and here is "
@@ -150,8 +153,14 @@ def _setting(fields: dict[str, Any]) -> Setting:
 
 
 def _dumped(found: dict[str, Any]) -> str:
+    """Return the file: the machine, what was written beside it by hand, and a setting a line."""
     lines = ",\n".join("  " + json.dumps(each) for each in found["settings"])
-    return f'{{\n "machine": {json.dumps(found["machine"])},\n "settings": [\n{lines}\n ]\n}}\n'
+    beside = "".join(
+        f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)},\n"
+        for key, value in found.items()
+        if key != "settings"
+    )
+    return f'{{\n{beside} "settings": [\n{lines}\n ]\n}}\n'
 
 
 def _rounded(value: Any) -> Any:

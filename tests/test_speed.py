@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +115,25 @@ def test_results_are_kept_after_every_setting_and_read_again(tmp_path: Path) -> 
     page = cost_page.page([found])
     assert "| PG |" in page and "| 100 | 120 |" in page and "| 2.000x |" in page
     assert "here is busy in less than 90% of CFG's step with tiny in float32" in page
+
+
+def test_a_note_that_was_written_by_hand_stays(tmp_path: Path) -> None:
+    """It says what has to be known of the run, and the page shows it."""
+    path = tmp_path / "speed-here.json"
+    shutil.copy(cost_page.RESULTS / "speed-h100.json", path)
+    (before,) = read(tmp_path)
+    results = Results(path, before.facts)
+    results.add_kernels(before.rows[0].setting, before.rows[0].found["kernels"])
+    (after,) = read(tmp_path)
+    assert before.note and after.note == before.note
+    assert path.read_bytes() == (cost_page.RESULTS / "speed-h100.json").read_bytes()
+
+
+def test_a_damaged_file_of_results_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "speed-here.json"
+    path.write_text('{"machine": ', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"speed-here.json is damaged.*--json"):
+        Results(path, {"kind": "cpu"})
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
