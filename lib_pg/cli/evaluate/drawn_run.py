@@ -104,6 +104,8 @@ def _head(plan: Plan, options: argparse.Namespace, shelf: _Shelf) -> Head:
         {"base": _content(BUNDLED_PIPELINE), **models},
         SCORES,
         seed=options.seed,
+        command=f"python -m lib_pg evaluate --bundled{' --quick' if options.quick else ''} "
+        f"--steps {options.steps} --seed {options.seed}",
         sampler=SAMPLER,
         courses=[asdict(course) for course in plan.courses],
         rules=errors_of_rules(subjects, plan.contexts),

@@ -19,7 +19,7 @@ from lib_pg.cli.evaluate.records import Head, Key, Record, Results, in_columns
 from lib_pg.cli.output import unwritten
 
 # What a head may say that does not decide a picture: another value of it is the same run.
-NOT_COMPARED = ("machine", "notes")
+NOT_COMPARED = ("machine", "notes", "command")
 
 
 def run_of(head: Head) -> str:

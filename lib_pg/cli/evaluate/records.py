@@ -70,8 +70,8 @@ def head_of(
         methods: `methods.described(...)`.
         models: content hash of each model file, by name.
         scores: of each score what it is (`about`) and the step it is rounded to in the result (`step`).
-        more: what else the protocol says; `notes` are paragraphs for the page. `machine` and `notes` are not
-            compared on resuming.
+        more: what else the protocol says; `notes` are paragraphs for the page. `machine`, `notes` and
+            `command` are not compared on resuming.
     """
     head = {
         "format": FORMAT,

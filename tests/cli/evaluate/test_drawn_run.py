@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +87,21 @@ def test_the_head_says_what_decided(folder: Path) -> None:
     assert set(head["models"]) == {"base", "star, normal", "star, full"}
     assert set(head["rules"]) == {"star"}
     assert [each["stops"] for each in head["courses"]] == [[["normal", 1]], [["full", 1]]]
+
+
+@pytest.mark.parametrize("quickly", [False, True])
+def test_the_page_names_the_command_that_made_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quickly: bool
+) -> None:
+    """The records of the other one are the same run here, which has a plan of its own."""
+    shutil.copytree(folder / "out", tmp_path / "out")
+    asked = options(folder)
+    asked.out, asked.quick = tmp_path / "out", quickly
+    monkeypatch.setattr(drawn_run, "draw_grid", lambda *given: None)
+    assert evaluate(asked, PLAN) == 0
+    page = (tmp_path / "out" / "evidence.md").read_text("utf-8")
+    how = "--bundled --quick" if quickly else "--bundled"
+    assert f"- command: python -m lib\\_pg evaluate {how} --steps {STEPS} --seed 0\n" in page
 
 
 def test_guidance_was_at_work_in_both_kinds(folder: Path) -> None:
