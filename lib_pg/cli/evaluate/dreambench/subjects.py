@@ -44,6 +44,7 @@ _KEYS: Mapping[str, type | tuple[type, ...]] = {
     "class": str, "token": str, "live": bool, "lora": str, "strength": (int, float), "checkpoint": str,
     "base_checkpoint": str, "training": str, "prompts": list,
 }  # fmt: skip
+_MAY_BE_EMPTY = ("class", "token")  # what the folder's file says counts, or there is no token
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _subject(folder: Path, templates: Templates, token: str) -> Subject:
             f"subject {folder.name!r} has {len(references)} pictures; put 1 to {_REFERENCES_MAX} into its "
             f"folder ({', '.join(PICTURES)})"
         )
-    word = said.get("class") or templates.classes.get(folder.name)
+    word = said.get("class", "").strip() or templates.classes.get(folder.name)
     if not word:
         raise UsageError(
             f"subject {folder.name!r} has no class word; write it into {folder.name}/subject.json: "
@@ -184,9 +185,17 @@ def _said(path: Path) -> dict[str, Any]:
         if key not in _KEYS:
             raise UsageError(f"{where} has {key[:40]!r}, which is unknown; choose from {', '.join(_KEYS)}")
         boolean = isinstance(value, bool) and _KEYS[key] is not bool
-        if boolean or not isinstance(value, _KEYS[key]) or (isinstance(value, str) and len(value) > 500):
+        bad_text = isinstance(value, str) and not (
+            _is_text(value, 500) and (value.strip() or key in _MAY_BE_EMPTY)
+        )
+        if boolean or not isinstance(value, _KEYS[key]) or bad_text:
             raise UsageError(f"{where} has a value for {key!r} that cannot be used: {str(value)[:60]!r}")
     return content
+
+
+def _is_text(text: str, length: int) -> bool:
+    """Say whether a text is short and whole: JSON can spell half of a surrogate pair."""
+    return len(text) <= length and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _different(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
@@ -196,7 +205,7 @@ def _different(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
 
 def _own_prompts(folder: Path, prompts: list[Any]) -> list[str]:
     if not 1 <= len(prompts) <= 1000 or not all(
-        isinstance(each, str) and len(each) <= 1000 for each in prompts
+        isinstance(each, str) and each.strip() and _is_text(each, 1000) for each in prompts
     ):
         raise UsageError(f"{folder.name}/subject.json: prompts must be a list of 1 to 1000 short texts")
     return list(dict.fromkeys(prompts))
@@ -210,17 +219,17 @@ def _models(folder: Path, files: list[Path], said: Mapping[str, Any]) -> Models:
             f'{folder.name}/subject.json: {{"lora": "FILE"}} or {{"checkpoint": "PATH"}}'
         )
     lora = said.get("lora") or (None if "checkpoint" in said else weights[0].name)
-    strength = float(said.get("strength", 1.0))
+    strength = said.get("strength", 1.0)
     if not -100 <= strength <= 100:
         raise UsageError(
-            f"{folder.name}/subject.json: strength is {strength}; it must lie between -100 and 100"
+            f"{folder.name}/subject.json: strength is {str(strength)[:60]}; it must lie between -100 and 100"
         )
     paths = {name: said.get(name) for name in ("checkpoint", "base_checkpoint")} | {"lora": lora}
     there = {name: None if path is None else folder / path for name, path in paths.items()}
     for name, path in there.items():
         if path is not None and not os.path.exists(path):
             raise UsageError(f"subject {folder.name!r}: {name} {str(path)!r} does not exist")
-    return Models(there["checkpoint"], there["lora"], strength, there["base_checkpoint"])
+    return Models(there["checkpoint"], there["lora"], float(strength), there["base_checkpoint"])
 
 
 def _listed(folder: Path) -> list[Path]:
