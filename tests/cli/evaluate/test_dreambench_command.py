@@ -293,6 +293,22 @@ def test_a_folders_configuration_is_part_of_its_hash(folder: Path, tmp_path: Pat
     assert hash_of(tmp_path / "sd") != hash_of(folder / "sd")
 
 
+def test_a_base_is_not_taken_for_a_configuration(folder: Path, tmp_path: Path) -> None:
+    """One folder can be either, and its base decides a picture otherwise than its configuration."""
+    said = {"class": "mug", "checkpoint": "../../sd", "lora": "lora.safetensors"}
+    shutil.copytree(folder / "sd", tmp_path / "sd")
+    shutil.copytree(folder / "subjects" / "mug", tmp_path / "subjects" / "mug")
+    (tmp_path / "subjects" / "mug" / "subject.json").write_text(json.dumps(said), "utf-8")
+    (subject,) = read_subjects(tmp_path / "subjects", folder / "prompts.txt", OWN, None)
+    method, shot = command.chosen(("PG 0.5",), (2.0,))[0], artist.Shot(subject.prompts[0], 0)
+    paths = set()
+    for config, base in ((folder / "sd", None), (None, folder / "sd")):
+        how = artist.How(None, config, base, 2, "Euler", None, None, "float32", "cpu")
+        with artist.Artist(how, tmp_path, print).at_work(subject) as model:
+            paths.add(model.path(method, 2.0, shot))
+    assert len(paths) == 2
+
+
 def test_a_picture_is_the_one_that_generate_makes(folder: Path, tmp_path: Path) -> None:
     chosen = [
         "--checkpoint",

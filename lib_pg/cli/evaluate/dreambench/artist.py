@@ -121,9 +121,11 @@ class Artist:
             base = None
             if models.base is not None:
                 base = load_base_checkpoint(pipeline, models.base, models.checkpoint.name, self._warn)
-        paths = (models.checkpoint, models.lora, models.base, self._how.config)
-        files = [path for path in paths if path is not None]
-        hashes = [*map(self.hash_of, files), str(models.strength)]
+        paths = (models.checkpoint, models.lora, models.base)
+        hashes = [self.hash_of(path) for path in paths if path is not None]
+        if self._how.config is not None:  # the same folder may be the base
+            hashes.append(f"config {self.hash_of(self._how.config)}")
+        hashes.append(str(models.strength))
         with installed(networks):
             yield Model(pipeline, networks, base, hashes, self._how, self._folder, self._warn)
 
