@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from lib_pg.cli.errors import UsageError
@@ -17,6 +19,7 @@ def run(options: argparse.Namespace) -> int:
         UsageError: this is no clone of the repository, or a request cannot be met.
     """
     check_world(ROOT)
+    let_import_world(ROOT)
     from lib_pg.cli.evaluate.drawn_run import evaluate
 
     return evaluate(options)
@@ -29,3 +32,10 @@ def check_world(root: Path) -> None:
             "--bundled draws its subjects with training/, which only a clone of the repository has: run "
             "this command from the folder of one"
         )
+
+
+def let_import_world(root: Path) -> None:
+    """Have the drawn world found also by a program that does not look in its own folder, such as `pg`."""
+    spec = find_spec("training")
+    if spec is None or str(root / "training") not in (spec.submodule_search_locations or ()):
+        sys.path.insert(0, str(root))

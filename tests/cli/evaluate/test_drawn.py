@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -85,3 +87,28 @@ def test_without_a_clone_it_says_that_it_needs_one(tmp_path: Path) -> None:
     check_world(ROOT)
     with pytest.raises(UsageError, match="only a clone of the repository has"):
         check_world(tmp_path)
+
+
+def test_the_world_is_found_from_any_folder(tmp_path: Path) -> None:
+    """The package may be installed from the clone, which is then not where programs look for modules."""
+    program = f"""
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+root = Path({str(ROOT)!r})
+sys.path[:] = [path for path in sys.path if Path(path).resolve() != root]
+spec = spec_from_file_location("lib_pg", root / "lib_pg" / "__init__.py")
+sys.modules["lib_pg"] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules["lib_pg"])
+from lib_pg.cli.evaluate.bundled import let_import_world
+
+let_import_world(root)
+import training.world
+
+print(training.world.__file__)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert Path(found.stdout.strip()) == ROOT / "training" / "world.py"
