@@ -87,6 +87,15 @@ def test_a_single_subject_says_nothing_of_others() -> None:
     assert mean(np.arange(6.0), draw(*crossed(1, 6, 1), DRAWS)).beyond is None
 
 
+def test_one_picture_a_subject_says_nothing_of_other_pictures() -> None:
+    """An interval of no width would claim every difference."""
+    assert mean(np.array([0.5]), draw(*crossed(1, 1, 1), DRAWS)) == Estimate(0.5, None, None, 1.0)
+    found = mean(np.array([0.1, 0.5, 0.3]), draw(*crossed(3, 1, 1), DRAWS))
+    assert found.here is None and found.beyond is not None
+    for shape in ((1, 2, 1), (1, 1, 2)):
+        assert mean(np.arange(2.0), draw(*crossed(*shape), DRAWS)).here is not None
+
+
 def test_a_statistic_that_is_undefined_has_no_interval() -> None:
     draws = draw(*crossed(2, 5, 1), 100)
     never = estimate(lambda part: np.full(1 if part == "whole" else 100, np.nan), draws)

@@ -204,6 +204,16 @@ def test_nothing_is_said_of_methods_that_were_not_measured(tmp_path: Path, only:
     assert not (tmp_path / "docs" / "evidence-differences.png").exists()
 
 
+@pytest.mark.parametrize("subjects", [1, 3])
+def test_one_picture_shows_no_difference(tmp_path: Path, subjects: int) -> None:
+    given = results({"CFG": 0.0, "PG 0.5": 0.01}, subjects=subjects, prompts=1, seeds=1)
+    page = written(tmp_path, given)
+    short = section(page, "In short")
+    assert "more" not in short and "less" not in short
+    assert "(one picture a subject: no interval)" in section(page, "Training: normal")
+    assert "differences.png" in page
+
+
 def test_results_on_another_drive_are_named_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def relpath(path: object, start: object) -> str:
         raise ValueError("path is on mount 'D:', start on mount 'C:'")

@@ -45,9 +45,9 @@ class Estimate:
     Attributes:
         value: over all cells; not a number where it is undefined.
         here: for these very subjects with other prompts and seeds; None where over 5 % of the draws, or all
-            cells, leave it undefined.
+            cells, leave it undefined, and where every subject has one picture, of which nothing follows.
         beyond: for other subjects of their kind; None for a single subject, of which nothing follows, and
-            where `here` is.
+            where it is undefined.
         defined: share of the draws of `here` that define it.
     """
 
@@ -55,6 +55,11 @@ class Estimate:
     here: Interval | None
     beyond: Interval | None = None
     defined: float = 1.0
+
+    @property
+    def is_told(self) -> bool:
+        """Whether its value stands for all cells and nearly all draws."""
+        return bool(np.isfinite(self.value)) and self.defined >= 1 - UNDEFINED_MAX
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +71,12 @@ class Draws:
             of one: (1, cells); for "here", prompts and their pictures resampled, subjects not: (draws,
             cells); for "beyond", subjects resampled too: the same. A single subject has no "beyond".
         subjects: how many.
+        vary: whether those of "here" differ; they do not where every subject has one picture.
     """
 
     weights: Mapping[Part, Array]
     subjects: int
+    vary: bool = True
 
     def means(self, scores: Array) -> Means:
         """Return the means of scores (settings, cells) under all weights: (1 or draws, settings)."""
@@ -95,7 +102,7 @@ def draw(subjects: Codes, prompts: Codes, draws: int = DRAWS, seed: int = 0) -> 
     if count > 1:
         chosen = rng.multinomial(count, np.full(count, 1 / count), size=draws)
         weights["beyond"] = _spread(chosen, subjects, prompts, rng)
-    return Draws(weights, count)
+    return Draws(weights, count, len(subjects) > count)
 
 
 def without_resampling(subjects: Codes, prompts: Codes) -> Array:
@@ -143,10 +150,10 @@ def estimate(statistic: Callable[[Part], Array], draws: Draws) -> Estimate:
     """
     value, found = float(statistic("whole")[0]), statistic("here")
     defined = float(np.isfinite(found).mean())
-    if not np.isfinite(value) or defined < 1 - UNDEFINED_MAX:
-        return Estimate(value, None, None, defined)
+    if not (undrawn := Estimate(value, None, None, defined)).is_told:
+        return undrawn
     beyond = _widened(value, statistic("beyond"), draws.subjects) if "beyond" in draws.weights else None
-    return Estimate(value, _percentiles(found), beyond, defined)
+    return Estimate(value, _percentiles(found) if draws.vary else None, beyond, defined)
 
 
 def _percentiles(found: Array) -> Interval:

@@ -170,13 +170,14 @@ def _differences(study: Study, comparisons: Sequence[Comparison]) -> Figure:
 
 def _interval(axes: Axes, row: int, found: Estimate | None) -> None:
     """Draw a value with what is known of these subjects (thick) and of others (thin)."""
-    if found is None or found.here is None:
+    if found is None or not found.is_told:
         text = "not reached" if verdict(found) == NOT_REACHED else "cannot be told"
         axes.text(0, row, f" {text}", fontsize=7, va="center", color="#555555")
         return
     if found.beyond is not None:
         axes.plot([found.beyond.low, found.beyond.high], [row, row], color="#7FB3D5", linewidth=1)
-    axes.plot([found.here.low, found.here.high], [row, row], color="#0072B2", linewidth=3)
+    if found.here is not None:
+        axes.plot([found.here.low, found.here.high], [row, row], color="#0072B2", linewidth=3)
     axes.plot(found.value, row, "o", color=_CFG, markersize=3.5)
 
 

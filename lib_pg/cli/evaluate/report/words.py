@@ -25,11 +25,11 @@ def verdict(found: Estimate | None) -> str:
     """Say how a difference turned out; None is one that was not measured."""
     if found is None or found.defined <= UNDEFINED_MAX:
         return NOT_REACHED
-    if found.here is None:
+    if not found.is_told:
         return NOT_TOLD
-    if not found.here.excludes_zero():
-        return NOT_SHOWN
     beyond = found.beyond is not None and found.beyond.excludes_zero()
+    if not (beyond if found.here is None else found.here.excludes_zero()):
+        return NOT_SHOWN
     if found.value > 0:
         return MORE_BEYOND if beyond else MORE
     return LESS_BEYOND if beyond else LESS
@@ -49,8 +49,10 @@ def number(value: float) -> str:
 
 def signed(found: Estimate) -> str:
     """Return a difference with its interval for these subjects, bold where that excludes zero."""
-    if found.here is None:
+    if not found.is_told:
         return verdict(found)
+    if found.here is None:
+        return f"{found.value:+.3f} (one picture a subject: no interval)"
     text = f"{found.value:+.3f} {_between(found.here)}"
     return f"**{text}**" if found.here.excludes_zero() else text
 
