@@ -13,6 +13,7 @@ from PIL import Image
 
 from lib_pg.cli.main import main
 from tests.cli.evaluate.dreambench_models import arguments, save_all
+from tests.pipelines import sd_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,27 @@ def test_a_reference_that_cannot_be_used_is_said_before_the_work(
     assert main(arguments(folder, tmp_path / "out", subjects=str(tmp_path / "subjects"))) == 2
     assert "02.png' is over 64 MiB" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["3;5", "", "1", "nan", "3,many"])
+def test_scales_that_cannot_be_used_are_named(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--protocol", "dreambench", f"--scales={text}"])
+    assert f"scales are {text!r}; write numbers with commas between, each above 1, to 100" in (
+        capsys.readouterr().err
+    )
+
+
+def test_pictures_that_are_no_numbers_are_not_scored(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where half precision overflows: they would be black, and have scores."""
+    pipeline = sd_pipeline()
+    list(pipeline.vae.decoder.parameters())[-1].data.fill_(float("nan"))
+    pipeline.save_pretrained(tmp_path / "sd")
+    assert main(arguments(folder, tmp_path / "out", checkpoint=str(tmp_path / "sd"))) == 2
+    assert "pictures of CFG at scale 2 come to values that are no numbers" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("pictures/*/*.png"))
 
 
 def test_a_method_that_did_not_run_is_not_claimed(

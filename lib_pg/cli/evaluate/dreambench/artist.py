@@ -12,6 +12,7 @@ from math import lcm
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -206,13 +207,19 @@ class Model:
                 width=width,
                 height=height,
                 generator=generators,
+                output_type="np",
             ).images
         if _weakens(method.settings) and not run.ran:
             raise UsageError(
                 f"{method.name} did not run with this fine-tune: nothing of it can be weakened; its pictures "
                 "would be CFG's"
             )
-        return list(images)
+        if not np.isfinite(images).all():  # diffusers would make them black
+            raise UsageError(
+                f"pictures of {method.name} at scale {scale:g} come to values that are no numbers; try "
+                "--dtype float32 or bfloat16"
+            )
+        return list(self.pipeline.numpy_to_pil(images))
 
     def _size(self) -> tuple[int, int]:
         """Return width and height in pixels."""

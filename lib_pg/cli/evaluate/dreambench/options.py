@@ -71,9 +71,14 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _scales(text: str) -> tuple[float, ...]:
-    scales = tuple(sorted({float(each) for each in text.split(",")}))
+    try:
+        scales = tuple(sorted({float(each) for each in text.split(",")}))
+    except ValueError:
+        scales = ()
     if not scales or not all(1 < scale <= 100 for scale in scales):
-        raise argparse.ArgumentTypeError(f"scales are {text!r}; each must be above 1, to 100")
+        raise argparse.ArgumentTypeError(
+            f"scales are {text[:60]!r}; write numbers with commas between, each above 1, to 100"
+        )
     return scales
 
 
