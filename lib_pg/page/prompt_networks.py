@@ -46,8 +46,7 @@ def read_prompt(prompt: str, files: HostFiles) -> PromptNetworks:
     for name in dict.fromkeys(missing):
         problems.append(sentences.missing(shown(name), files.similar(name)))
     if missing and files.all_or_none:
-        problems.append(sentences.NONE_LOADED)
-        return PromptNetworks(wanted, (), tuple(problems[:_LISTED]))
+        return PromptNetworks(wanted, (), (*problems[: _LISTED - 1], sentences.NONE_LOADED))
     for each in wanted:
         known = files.find(each.name) if each.name else None
         if known is None:

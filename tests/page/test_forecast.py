@@ -128,6 +128,13 @@ def test_where_one_is_missing_some_hosts_load_none() -> None:
     assert line[2].startswith("As far as this prompt says: no network to weaken")
 
 
+def test_that_none_is_loaded_is_said_however_many_are_missing() -> None:
+    files = HostFiles(find=KNOWN.get, all_or_none=True)
+    line = sentences(files, prompt=" ".join(f"<lora:cat{number}:1>" for number in range(30)))
+    assert "The host then loads none of the prompt's networks." in line
+    assert sum("knows no network" in sentence for sentence in line) == 11
+
+
 def test_a_base_checkpoint_that_the_host_has_not_is_said_to_stay_out() -> None:
     files = HostFiles(has_checkpoint=lambda name: name != "x")
     line, note = sentences(files, base_checkpoint="x")
