@@ -13,6 +13,7 @@ from PIL import Image
 from lib_pg.cli.errors import UsageError
 from lib_pg.cli.evaluate.part_files import run_of
 from lib_pg.cli.evaluate.records import Results, in_columns, save
+from lib_pg.cli.evaluate.report import plots
 from lib_pg.cli.evaluate.report.compare import compare
 from lib_pg.cli.evaluate.report.pictures import best_scales, write_grid
 from lib_pg.cli.evaluate.report.study import study_of
@@ -178,6 +179,27 @@ def test_every_training_has_its_own_plot(tmp_path: Path, trainings: tuple[str, s
     shown = re.findall(r"\(evidence-front-([^)]+)\.png\)", page)
     assert len({name.lower() for name in shown}) == 2
     assert all((tmp_path / "docs" / f"evidence-front-{name}.png").exists() for name in shown)
+
+
+def test_as_many_trainings_as_there_are_subjects_have_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One figure is open at a time, and one that would be too wide is left out."""
+    opened: list[int] = []
+    close = plots.pyplot.close
+
+    def counted(figure: object) -> None:
+        opened.append(len(plots.pyplot.get_fignums()))
+        close(figure)
+
+    monkeypatch.setattr(plots.pyplot, "close", counted)
+    monkeypatch.setattr(plots, "_COLUMNS_MAX", 2)
+    trainings = ("one", "two", "three")
+    given = results({"CFG": 0.0, "PG 0.5": 0.1}, subjects=1, prompts=2, trainings=trainings)
+    page = written(tmp_path, given)
+    assert opened == [1, 1, 1]
+    assert all(f"(evidence-front-{training}.png)" in page for training in trainings)
+    assert "differences.png" not in page
 
 
 @pytest.mark.parametrize("name", ["a $x^^{$", "a\udce9", "a\nb"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -30,6 +31,7 @@ _CFG = "black"
 _DPI = 110
 _LEVELS = 40  # at which a front is drawn
 _SMALL = 8
+_COLUMNS_MAX = 30  # of plots with a column a training: wider ones cannot be written
 
 
 def plot(study: Study, comparisons: Sequence[Comparison], folder: Path, prefix: str) -> list[str]:
@@ -41,15 +43,17 @@ def plot(study: Study, comparisons: Sequence[Comparison], folder: Path, prefix: 
     Raises:
         UsageError: one cannot be written.
     """
-    drawn = {
-        f"{prefix}-front-{file_part(each.group.training)}.png": _fronts(study, each) for each in comparisons
+    drawn: dict[str, Callable[[], Figure]] = {
+        f"{prefix}-front-{file_part(each.group.training)}.png": partial(_fronts, study, each)
+        for each in comparisons
     }
-    if all(each.baseline for each in comparisons) and _methods(comparisons):
-        drawn[f"{prefix}-differences.png"] = _differences(study, comparisons)
+    compared = all(each.baseline for each in comparisons) and _methods(comparisons)
+    if compared and len(comparisons) <= _COLUMNS_MAX:
+        drawn[f"{prefix}-differences.png"] = partial(_differences, study, comparisons)
         if any(len(by_family(each.findings).get(name, [])) > 1 for each in comparisons for name in CONSTANT):
-            drawn[f"{prefix}-omega.png"] = _over_omega(study, comparisons)
-    for name, figure in drawn.items():
-        stream = io.BytesIO()
+            drawn[f"{prefix}-omega.png"] = partial(_over_omega, study, comparisons)
+    for name, draw in drawn.items():
+        stream, figure = io.BytesIO(), draw()
         figure.savefig(stream, format="png", dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
         pyplot.close(figure)
         replace_file(folder / name, stream.getvalue())
