@@ -26,7 +26,7 @@ from lib_pg.cli.evaluate.judges import Judges, judges, processes_beside
 from lib_pg.cli.evaluate.methods import described
 from lib_pg.cli.evaluate.part_files import finished, merged, part_file
 from lib_pg.cli.evaluate.pictures import SAMPLER, Model, Pictures, made, ready
-from lib_pg.cli.evaluate.records import Head, head_of, save
+from lib_pg.cli.evaluate.records import Head, head_of, load, save
 from lib_pg.cli.evaluate.report.write import PREFIX, write_report
 from lib_pg.cli.hashes import WITHOUT_HEADER, fingerprint
 from lib_pg.cli.output import output_folder
@@ -70,7 +70,7 @@ def _write(plan: Plan, options: argparse.Namespace, head: Head, shelf: _Shelf) -
     save(results, path)
     print(path)
     draw_grid(
-        results,
+        load(path),  # rounded, as the page has them: both name the same best scales
         plan,
         options.cache,
         lambda fine_tune: ready(shelf.take(fine_tune, warn), options.steps),

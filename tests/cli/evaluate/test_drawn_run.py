@@ -104,6 +104,19 @@ def test_the_page_names_the_command_that_made_it(
     assert f"- command: python -m lib\\_pg evaluate {how} --steps {STEPS} --seed 0\n" in page
 
 
+def test_the_grid_is_of_the_scores_that_the_page_has(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two scales that are nearly as good, rounding may make another the best one."""
+    shutil.copytree(folder / "out", tmp_path / "out")
+    asked, shown = options(folder), []
+    asked.out = tmp_path / "out"
+    monkeypatch.setattr(drawn_run, "draw_grid", lambda results, *given: shown.append(results))
+    assert evaluate(asked, PLAN) == 0
+    kept = load(tmp_path / "out" / "results.json")
+    assert all(np.array_equal(shown[0].scores[name], column) for name, column in kept.scores.items())
+
+
 def test_guidance_was_at_work_in_both_kinds(folder: Path) -> None:
     results = load(folder / "out" / "results.json")
     for training in ("normal", "full"):

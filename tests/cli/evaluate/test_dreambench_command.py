@@ -19,6 +19,7 @@ from lib_pg.cli.evaluate.dreambench.prompts import OWN
 from lib_pg.cli.evaluate.dreambench.scores import Scorer
 from lib_pg.cli.evaluate.dreambench.subjects import read_subjects
 from lib_pg.cli.evaluate.records import load
+from lib_pg.cli.evaluate.report.study import study_of
 from lib_pg.cli.main import main
 from lib_pg.cli.shares import Share
 from tests.checkpoints import moved
@@ -207,6 +208,17 @@ def test_the_grid_shows_subjects_with_the_best_scales_of_their_training(
     assert title.startswith("Training: long;")
     assert columns == ["reference", "CFG at 2", "PG 0.5 at 2"]
     assert [label for label, _ in rows] == ["a sks mug in the snow"]
+
+
+def test_the_grid_is_of_the_scores_that_the_page_has(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder / "whole", tmp_path / "whole")
+    shown: list[Any] = []
+    monkeypatch.setattr(command, "study_of", lambda results: shown.append(results) or study_of(results))
+    assert run(tmp_path / "whole") == 0
+    kept = load(tmp_path / "whole" / "results.json")
+    assert all(np.array_equal(shown[0].scores[name], column) for name, column in kept.scores.items())
 
 
 def test_what_a_picture_is_scored_against_decides_its_score(

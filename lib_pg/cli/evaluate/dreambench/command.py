@@ -29,7 +29,7 @@ from lib_pg.cli.evaluate.dreambench.scores import Scorer
 from lib_pg.cli.evaluate.dreambench.subjects import Subject, read_subjects
 from lib_pg.cli.evaluate.methods import METHODS, Method
 from lib_pg.cli.evaluate.part_files import Part, finished, merged, part_file, run_of
-from lib_pg.cli.evaluate.records import Head, Key, Record, save
+from lib_pg.cli.evaluate.records import Head, Key, Record, load, save
 from lib_pg.cli.evaluate.report.pictures import best_scales, write_grid
 from lib_pg.cli.evaluate.report.study import Study, study_of
 from lib_pg.cli.evaluate.report.write import PREFIX, write_report
@@ -128,10 +128,9 @@ class _Work:
 
     def report(self) -> None:
         """Write results, picture grid and page, and print where they are."""
-        results = merged(self._folder, self._head)
-        path = self._options.out / "results.json"
+        results, path = merged(self._folder, self._head), self._options.out / "results.json"
         save(results, path)
-        self._grid(study_of(results))
+        self._grid(study_of(load(path)))  # rounded, as the page has them: both name the same best scales
         print(path)
         print(write_report(path, self._options.out))
 
