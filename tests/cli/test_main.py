@@ -148,3 +148,23 @@ def test_evaluate_knows_the_device_auto_as_the_others_do(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "lib_pg.cli.evaluate.bundled", module)  # type: ignore[arg-type]
     assert main(["evaluate", "--bundled", "--device", "auto"]) == 0
     assert asked == [chosen_device("auto")] != ["auto"]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (["--protocol", "dreambench", "--quick"], "--quick"),
+        (["--protocol", "dreambench", "--cache", "x"], "--cache"),
+        (["--bundled", "--scales", "2,3", "--base-checkpoint", "x"], "--base-checkpoint, --scales"),
+        (["--protocol", "bundled", "--methods", "CFG"], "--methods"),
+    ],
+)
+def test_options_of_the_other_protocol_are_refused(
+    given: list[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would do nothing, and what was not asked for would run for hours."""
+    for protocol in ("bundled", "dreambench"):
+        module = types.SimpleNamespace(run=lambda options: 0)
+        monkeypatch.setitem(sys.modules, f"lib_pg.cli.evaluate.{protocol}", module)  # type: ignore[arg-type]
+    assert main(["evaluate", *given]) == 2
+    assert f"{named} would do nothing" in capsys.readouterr().err

@@ -9,6 +9,8 @@ from typing import Any
 from lib_pg.cli.evaluate.dreambench.options import add_options
 from lib_pg.cli.whole import whole
 
+_CACHE = Path("build/evaluate")
+
 
 def add_command(commands: Any) -> None:
     """Add the subcommand to an argparse subparsers object."""
@@ -30,15 +32,17 @@ def add_command(commands: Any) -> None:
         "--report", type=Path, metavar="RESULTS", help="write the page and plots of a results.json"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="one subject and fewer pictures: minutes instead of hours"
+        "--quick",
+        action="store_true",
+        help="with --bundled: one subject and fewer pictures, minutes instead of hours",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("outputs/evaluate"), metavar="FOLDER",
         help="where records and results go (default: outputs/evaluate)",
     )  # fmt: skip
     parser.add_argument(
-        "--cache", type=Path, default=Path("build/evaluate"), metavar="FOLDER",
-        help="where the taught subjects are kept (default: build/evaluate)",
+        "--cache", type=Path, default=_CACHE, metavar="FOLDER",
+        help="with --bundled: where the taught subjects are kept (default: build/evaluate)",
     )  # fmt: skip
     parser.add_argument("--seed", type=_seed, default=0, help="of teaching and of the pictures (default: 0)")
     parser.add_argument("--steps", type=_positive, help="sampling steps (default: 12; dreambench: 25)")
@@ -51,6 +55,17 @@ def add_command(commands: Any) -> None:
         help="where --report writes (default: docs)",
     )  # fmt: skip
     add_options(parser)
+
+
+def strays(options: argparse.Namespace) -> list[str]:
+    """Return options that were given although the other protocol alone has them: they would do nothing."""
+    own: dict[str, Any] = {"quick": False, "cache": _CACHE}
+    if options.protocol == "bundled":
+        parser = argparse.ArgumentParser()
+        add_options(parser)
+        own = vars(parser.parse_args([]))
+    given = [name for name, default in own.items() if getattr(options, name, default) != default]
+    return [f"--{name.replace('_', '-')}" for name in given]
 
 
 def _positive(text: str) -> int:
