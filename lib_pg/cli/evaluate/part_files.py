@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from lib_pg.cli.output import unwritten
 
 # What a head may say that does not decide a picture: another value of it is the same run.
 NOT_COMPARED = ("machine", "notes", "command")
+_NUMBER = (int, float)
 
 
 def run_of(head: Head) -> str:
@@ -143,8 +144,8 @@ def _read(path: Path, head: Head) -> tuple[list[Record], int]:
             if number == 0 and content is not None:
                 _check_head(path, content["head"], head)
             elif content is not None:
-                records.append(Record(*content))
-        except (ValueError, KeyError, TypeError):
+                records.append(_record(content, head))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             content = None
         if content is None:
             if number < len(lines) - 1:
@@ -152,6 +153,17 @@ def _read(path: Path, head: Head) -> tuple[list[Record], int]:
             break
         whole += len(line)
     return records, whole
+
+
+def _record(content: Any, head: Head) -> Record:
+    """Return the record of a line; one that a run does not write raises."""
+    record = Record(*content)
+    names = (record.subject, record.training, record.method, record.prompt)
+    values = (record.scale, record.seed, *record.scores.values())
+    whole = all(isinstance(each, str) for each in names) and all(isinstance(each, _NUMBER) for each in values)
+    if not whole or set(record.scores) != set(head["scores"]):
+        raise ValueError("this is no record")
+    return record
 
 
 def _check_head(path: Path, found: Head, head: Head) -> None:

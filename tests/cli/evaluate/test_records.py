@@ -79,6 +79,30 @@ def test_damage_elsewhere_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "5",
+        '"abcdefg"',
+        "{}",
+        "[]",
+        '["star", "normal", "CFG", 2.5, "a", 1, {"alignment": 1}]',
+        '["star", "normal", "CFG", 2.5, "a", 1, {"alignment": 1, "fidelity": "x"}]',
+        '["star", "normal", "CFG", 2.5, ["a"], 1, {"alignment": 1, "fidelity": 1}]',
+        '["star", "normal", "CFG", 2.5, "a", "1", {"alignment": 1, "fidelity": 1}]',
+        '["star", "normal", "CFG", 2.5, "a", 1, 2, {"alignment": 1, "fidelity": 1}]',
+        "[" * 100_000,
+    ],
+)
+def test_a_line_that_no_run_writes_is_damage(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path, [record(1), record(2)])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + line.encode() + b"\n" + lines[2])
+    for read in (finished, merged):
+        with pytest.raises(UsageError, match=r"part-000.jsonl' is damaged in line 2; move it away"):
+            read(tmp_path, head())
+
+
+@pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"steps": 4}, "steps"),
