@@ -68,11 +68,12 @@ def set_by_axes(labels: Sequence[str]) -> str:
 
 
 def no_step(settings: Settings, steps: int | None) -> str:
-    """Say that the interval is empty."""
+    """Say that the interval is empty; how many steps there are may not be known."""
     if settings.start == settings.end:
         return "Nothing will happen: Start equals End. Lower Start or raise End."
+    which = "no step" if steps is None else f"none of the {steps} steps"
     return (
-        f"Nothing will happen: none of the {steps} steps begins between Start {settings.start:g} and "
+        f"Nothing will happen: {which} begins between Start {settings.start:g} and "
         f"End {settings.end:g}. Lower Start or raise End."
     )
 

@@ -128,6 +128,12 @@ def test_where_one_is_missing_some_hosts_load_none() -> None:
     assert line[2].startswith("As far as this prompt says: no network to weaken")
 
 
+def test_an_interval_between_two_steps_of_an_unknown_number() -> None:
+    assert said(steps=20, runs_all_steps=False, start=0.5001, end=0.5002).startswith(
+        "Nothing will happen: no step begins between Start 0.5001 and End 0.5002."
+    )
+
+
 def test_that_none_is_loaded_is_said_however_many_are_missing() -> None:
     files = HostFiles(find=KNOWN.get, all_or_none=True)
     line = sentences(files, prompt=" ".join(f"<lora:cat{number}:1>" for number in range(30)))
