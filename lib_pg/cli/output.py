@@ -94,8 +94,11 @@ def _is_named(part: Path, path: Path) -> bool:
     return True
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, option: str = "--out") -> None:
     """Write a file that appears whole or not at all, however the program ends meanwhile.
+
+    Args:
+        option: the command line's name for its folder, for the message.
 
     Raises:
         UsageError: it cannot be written.
@@ -108,7 +111,7 @@ def replace_file(path: Path, data: bytes) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise unwritten(path, error) from error
+        raise unwritten(path, error, option) from error
 
 
 def unwritten(path: Path, error: OSError, option: str = "--out") -> UsageError:

@@ -18,6 +18,7 @@ from lib_pg.cli.evaluate.report.compare import compare
 from lib_pg.cli.evaluate.report.pictures import best_scales, write_grid
 from lib_pg.cli.evaluate.report.study import study_of
 from lib_pg.cli.evaluate.report.write import write_report
+from lib_pg.cli.main import main
 from tests.cli.evaluate.report_studies import METHODS, head, records, results
 
 DRAWS = 60
@@ -284,6 +285,17 @@ def test_a_grid_of_anything_else_is_not_shown(
 def grid(path: Path, given: Results) -> None:
     path.parent.mkdir(exist_ok=True)
     write_grid(path, "a star", [], ["CFG"], [("", [Image.new("RGB", (20, 10))])], run_of(given.head))
+
+
+@pytest.mark.parametrize("name", ["evidence.md", "evidence-front-normal.png"])
+def test_what_cannot_be_written_names_the_option_of_its_folder(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(results({"CFG": 0.0}, subjects=1), tmp_path / "results.json")
+    (tmp_path / "docs" / name).mkdir(parents=True)
+    given = ["--report", str(tmp_path / "results.json"), "--docs", str(tmp_path / "docs")]
+    assert main(["evaluate", *given]) == 2
+    assert re.search(rf"{name}' cannot be written: .*another --docs", capsys.readouterr().err)
 
 
 def test_matplotlib_that_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,11 +34,14 @@ _SMALL = 8
 _COLUMNS_MAX = 30  # of plots with a column a training: wider ones cannot be written
 
 
-def plot(study: Study, comparisons: Sequence[Comparison], folder: Path, prefix: str) -> list[str]:
+def plot(
+    study: Study, comparisons: Sequence[Comparison], folder: Path, prefix: str, option: str
+) -> list[str]:
     """Write all plots that the results allow as PNG and return their names.
 
     Args:
         prefix: what the names of the files start with.
+        option: the command line's name for the folder, for messages.
 
     Raises:
         UsageError: one cannot be written.
@@ -56,7 +59,7 @@ def plot(study: Study, comparisons: Sequence[Comparison], folder: Path, prefix: 
         stream, figure = io.BytesIO(), draw()
         figure.savefig(stream, format="png", dpi=_DPI, bbox_inches="tight", metadata={"Software": None})
         pyplot.close(figure)
-        replace_file(folder / name, stream.getvalue())
+        replace_file(folder / name, stream.getvalue(), option)
     return list(drawn)
 
 

@@ -19,7 +19,9 @@ from lib_pg.cli.output import output_folder, replace_file
 PREFIX = "evidence"
 
 
-def write_report(results: Path, folder: Path, prefix: str = PREFIX, draws: int = DRAWS) -> Path:
+def write_report(
+    results: Path, folder: Path, prefix: str = PREFIX, draws: int = DRAWS, option: str = "--out"
+) -> Path:
     """Write PREFIX.md and its plots, PREFIX-*.png, into a folder and return the page's path.
 
     A grid of the same run's pictures is shown where it lies there, or beside the results, as
@@ -27,6 +29,7 @@ def write_report(results: Path, folder: Path, prefix: str = PREFIX, draws: int =
 
     Args:
         results: JSON file as `records.save` writes it.
+        option: the command line's name for the folder, for messages.
 
     Raises:
         UsageError: the results cannot be read or compared, matplotlib is missing, or nothing can be written.
@@ -37,19 +40,19 @@ def write_report(results: Path, folder: Path, prefix: str = PREFIX, draws: int =
         raise UsageError(f"plots need matplotlib: {error}; install what requirements.txt lists") from error
     study = study_of(load(results))
     comparisons = compare(study, draws)
-    with output_folder(folder, "--docs"):
-        files = plot(study, comparisons, folder, prefix)
+    with output_folder(folder, option):
+        files = plot(study, comparisons, folder, prefix, option)
         pictures = f"{prefix}-pictures.png"
         beside, there, run = results.parent / pictures, folder / pictures, run_of(study.head)
         if is_grid_of(beside, run) and beside.resolve() != there.resolve():
-            replace_file(there, beside.read_bytes())
+            replace_file(there, beside.read_bytes(), option)
         if is_grid_of(there, run):
             files.append(pictures)
         elif os.path.exists(there):
             print(f"warning: {there} is not of these results; the page does not show it", file=sys.stderr)
         path = folder / f"{prefix}.md"
         text = page(study, comparisons, _seen_from(folder, results), files, prefix)
-        replace_file(path, text.encode("utf-8", "backslashreplace"))
+        replace_file(path, text.encode("utf-8", "backslashreplace"), option)
     return path
 
 
