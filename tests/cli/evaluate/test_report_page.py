@@ -139,6 +139,12 @@ def test_one_subject_and_cfg_alone_make_a_page(tmp_path: Path) -> None:
     assert "Where plain CFG is better" not in page
 
 
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_one_prompt_says_nothing_of_others(tmp_path: Path, prompts: int) -> None:
+    page = written(tmp_path, results({"CFG": 0.0}, subjects=2, prompts=prompts))
+    assert ("Here is one prompt a subject: nothing is said of others." in page) == (prompts == 1)
+
+
 def test_without_cfg_the_page_says_so(tmp_path: Path) -> None:
     page = written(tmp_path, results({"PG 0.5": 0.0}))
     assert "CFG was not measured" in page

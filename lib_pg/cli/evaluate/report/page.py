@@ -152,7 +152,8 @@ def _reading(study: Study, comparisons: Sequence[Comparison]) -> str:
             f"- **Intervals** hold 95 % of {DRAWS} resamplings. *These subjects*: prompts, and pictures of a "
             "prompt, are resampled within each subject; that says what other prompts and seeds would give. "
             "*Other subjects*: subjects are resampled as well, and the interval is Student's, since few "
-            f"subjects hardly tell how much subjects differ. {_subjects(comparisons)} Bold: without zero.",
+            f"subjects hardly tell how much subjects differ. {_subjects(comparisons)}{_prompts(comparisons)} "
+            "Bold: without zero.",
             *([by_chance] if count else []),
         )
     )
@@ -172,6 +173,13 @@ def _subjects(comparisons: Sequence[Comparison]) -> str:
     coarse = "As few as they are, that interval is coarse and wide. " if min(counts) < 10 else ""
     single = "Where there is one, nothing is said of others. " if min(counts) == 1 else ""
     return f"Here are {some} subjects. {coarse}{single}".rstrip()
+
+
+def _prompts(comparisons: Sequence[Comparison]) -> str:
+    """Say how far the prompts carry, where that is no further than themselves."""
+    if max(each.group.prompts.max() for each in comparisons) > 0:
+        return ""
+    return " Here is one prompt a subject: nothing is said of others."
 
 
 def _differences(study: Study, plots: Mapping[str, str]) -> Iterator[str]:
