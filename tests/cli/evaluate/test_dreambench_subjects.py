@@ -140,6 +140,21 @@ def test_a_folder_of_subjects(tmp_path: Path) -> None:
     assert read(tmp_path, token="abc")[1].prompts[0].told == "a abc dog in a hat"
 
 
+@pytest.mark.parametrize("checkpoint", ["../sdxl", "tuned.safetensors"])
+def test_the_only_network_beside_a_checkpoint_belongs_to_it(tmp_path: Path, checkpoint: str) -> None:
+    (tmp_path / "subjects").mkdir()
+    (tmp_path / "subjects" / ".hidden").mkdir()
+    folder = tmp_path / "subjects" / "mug"
+    subject(folder, {"class": "mug", "checkpoint": checkpoint})
+    (folder / checkpoint).touch()
+    (mug,) = read(tmp_path / "subjects")
+    assert mug.models.checkpoint == folder / checkpoint
+    assert mug.models.lora == folder / "lora0.safetensors"
+    (folder / "lora0.safetensors").unlink()
+    (mug,) = read(tmp_path / "subjects")
+    assert mug.models.lora is None
+
+
 def test_a_subject_may_have_prompts_of_its_own(tmp_path: Path) -> None:
     subject(tmp_path / "mug", {"class": "mug", "prompts": ["a {0} {1}", "a {0}  {1}", "tea"]})
     assert [prompt.told for prompt in read(tmp_path)[0].prompts] == ["a sks mug", "tea"]
@@ -197,6 +212,9 @@ def test_what_dreambench_plus_plus_looks_like(tmp_path: Path) -> None:
         ({"said": {"class": " "}}, "has no class word"),
         ({"said": {"class": "mug", "lora": ""}, "weights": 0}, "a value for 'lora'"),
         ({"said": {"class": "mug", "lora": " "}, "weights": 2}, "a value for 'lora'"),
+        ({"said": {"class": "mug", "checkpoint": "."}, "weights": 2}, "has 2 .safetensors files"),
+        ({"said": {"class": "mug", "checkpoint": "a\0b"}}, "a value for 'checkpoint'"),
+        ({"said": {"class": "mug", "checkpoint": "x" * 300}}, "checkpoint .* does not exist"),
         ({"said": {"class": "mug", "checkpoint": ""}}, "a value for 'checkpoint'"),
         ({"said": {"class": "mug", "training": ""}}, "a value for 'training'"),
         ({"said": {"class": "mug", "training": "\ud800"}}, "a value for 'training'"),

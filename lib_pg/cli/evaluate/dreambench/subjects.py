@@ -194,8 +194,9 @@ def _said(path: Path) -> dict[str, Any]:
 
 
 def _is_text(text: str, length: int) -> bool:
-    """Say whether a text is short and whole: JSON can spell half of a surrogate pair."""
-    return len(text) <= length and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    """Say whether a text is short and whole: JSON can spell a NUL and half of a surrogate pair."""
+    bad = (letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
+    return len(text) <= length and not any(bad)
 
 
 def _different(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
@@ -212,13 +213,18 @@ def _own_prompts(folder: Path, prompts: list[Any]) -> list[str]:
 
 
 def _models(folder: Path, files: list[Path], said: Mapping[str, Any]) -> Models:
-    weights = [each for each in files if each.suffix == ".safetensors"]
-    if "lora" not in said and "checkpoint" not in said and len(weights) != 1:
+    others = [
+        os.path.realpath(folder / said[key]) for key in ("checkpoint", "base_checkpoint") if key in said
+    ]
+    networks = [each for each in files if each.suffix == ".safetensors"]
+    weights = [each for each in networks if os.path.realpath(each) not in others]
+    fewest = 0 if "checkpoint" in said else 1
+    if "lora" not in said and not fewest <= len(weights) <= 1:
         raise UsageError(
             f"subject {folder.name!r} has {len(weights)} .safetensors files; name its fine-tune in "
             f'{folder.name}/subject.json: {{"lora": "FILE"}} or {{"checkpoint": "PATH"}}'
         )
-    lora = said.get("lora") or (None if "checkpoint" in said else weights[0].name)
+    lora = said.get("lora") or next((each.name for each in weights), None)
     strength = said.get("strength", 1.0)
     if not -100 <= strength <= 100:
         raise UsageError(
