@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lib_pg.cli.evaluate.records import Head, Record, Results, head_of, in_columns
+from lib_pg.cli.evaluate.records import Head, Record, Results, head_of, in_columns, save
 from lib_pg.cli.evaluate.report.study import Study, study_of
+from lib_pg.cli.evaluate.report.write import write_report
 
+DRAWS = 60
 SCALES = (1.0, 2.0, 4.0, 8.0)
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "CFG": {"mode": "CFG"},
@@ -71,3 +74,12 @@ def results(gains: Mapping[str, float], **how: Any) -> Results:
 
 def study(gains: Mapping[str, float], **how: Any) -> Study:
     return study_of(results(gains, **how))
+
+
+def written(folder: Path, given: Results) -> str:
+    save(given, folder / "results.json")
+    return write_report(folder / "results.json", folder / "docs", draws=DRAWS).read_text("utf-8")
+
+
+def section(page: str, title: str) -> str:
+    return page.split(f"\n## {title}", 1)[1].split("\n## ", 1)[0]
