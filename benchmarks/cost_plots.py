@@ -54,7 +54,7 @@ def _arms(axes: Axes, machines: Sequence[Machine]) -> None:
         xs = [number + (place - (len(rows) - 1) / 2) * width for number, _ in there]
         axes.bar(xs, [row.ratio(arm) for _, arm in there], width, label=called)
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(arms)), arms, fontsize=8)
+    axes.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms], fontsize=8)
     axes.set_ylabel("step to CFG")
     if rows:
         _legend(axes)
