@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
-from modules import script_callbacks, scripts, shared
+from modules import script_callbacks, scripts, sd_models, shared
 from probe_faults import Fault, models_of
 
 TITLE = "Fault probe"
@@ -92,9 +92,12 @@ def caches() -> dict[str, int]:
             if script.title() == _OURS:
                 found["null prompts"] = max(found["null prompts"], len(script.null_prompts._prompts))
                 found["headers"] = max(found["headers"], len(script.live._files._known))
-    kept = getattr(shared.sd_model, "personalization_guidance_base", None)
-    if kept is not None:
-        found["bytes of weak weights"] = sum(each.nbytes for each in kept.base.kept.values())
+    # AUTOMATIC1111 can keep further checkpoints in memory.
+    beside = getattr(sd_models.model_data, "loaded_sd_models", [])
+    for model in {id(each): each for each in (shared.sd_model, *beside)}.values():
+        kept = getattr(model, "personalization_guidance_base", None)
+        if kept is not None:
+            found["bytes of weak weights"] += sum(each.nbytes for each in kept.base.kept.values())
     return found
 
 
