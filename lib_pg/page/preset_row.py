@@ -49,7 +49,7 @@ def build_presets(components: Components, store: PresetStore) -> None:
     chosen.input(row.load, inputs=[chosen], outputs=[*targets, message, asked], **quiet())
     arguments = quiet(debounced(f"preset_{tab}", len(targets) + 1))
     for target in targets:
-        target.change(row.still_is, inputs=[chosen, *targets], outputs=[chosen], **arguments)
+        target.change(row.still_is, inputs=[chosen, *targets], outputs=[chosen, message], **arguments)
     answers = [chosen, message, asked]
     save.click(row.save, inputs=[asked, name, *components.controls], outputs=answers, **quiet())
     delete.click(row.delete, inputs=[asked, chosen], outputs=answers, **quiet())
@@ -78,17 +78,17 @@ class _Row:
         about = as_html([ABOUT[name]]) if name and name in ABOUT else ""
         return [*(gr.update(value=getattr(settings, control)) for control in _SET), about, ""]
 
-    def still_is(self, name: str | None, *values: Any) -> Any:
-        """Take the name away once the values are others than the preset's."""
+    def still_is(self, name: str | None, *values: Any) -> list[Any]:
+        """Take the name, and what is said of it, away once the values are others than the preset's."""
         import gradio as gr
 
         if not name:
-            return gr.update()
+            return [gr.update(), gr.update()]
         try:
             same = self._store.get(name) == Settings.from_dict(dict(zip(_SET, values, strict=True)))
         except (PresetError, SettingsError):
             same = False
-        return gr.update() if same else gr.update(value=None)
+        return [gr.update(), gr.update()] if same else [gr.update(value=None), ""]
 
     def save(self, asked: str, name: str, *values: Any) -> list[Any]:
         """Keep the controls' values under a name; one that is taken needs a second press."""

@@ -137,6 +137,9 @@ class Accordion:
     def expect_message(self, text: str) -> None:
         expect(self.part("preset_message")).to_contain_text(text)
 
+    def expect_no_message(self, text: str) -> None:
+        expect(self.part("preset_message")).not_to_contain_text(text)
+
     def expect_shown(self, name: str, shown: bool) -> None:
         expect(self.part(name)).to_be_visible(visible=shown)
 

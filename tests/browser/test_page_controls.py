@@ -217,6 +217,13 @@ def test_a_preset_is_saved_loaded_and_deleted(open_page: Callable[..., Accordion
     accordion.part("preset_delete").click()
     accordion.expect_message("'Balanced' is built in and stays")
 
+    accordion.pick("preset", "Half price")
+    accordion.expect_message("Raise the CFG scale")
+    accordion.settle()
+    accordion.set_number("weak_ratio", 0.4)
+    accordion.expect_chosen("preset", "")
+    accordion.expect_no_message("Raise the CFG scale")
+
     accordion.pick("preset", "my dog")
     accordion.expect_number("weak_ratio", 0.3)
     accordion.expect_line("sks_dog 1 -> 0.3 in the weak branch")
