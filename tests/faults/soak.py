@@ -1,7 +1,7 @@
 """Hundreds of generations in one process, all different: memory and time stay what they were, caches bounded.
 
     python -m tests.faults.soak [--runs 500]
-    python -m tests.faults.soak --url http://127.0.0.1:7860 --process PID [--runs 200]
+    python -m tests.faults.soak --url http://127.0.0.1:7860 --process PID [--runs 200] [--alone]
 
 Exits with 1 where memory has grown by more than 1 % after the first 50, a step takes longer, or a cache is
 larger than it may be.
@@ -138,7 +138,8 @@ def main() -> int:
     if options.url:
         from tests.faults.soak_live import LiveSubject
 
-        samples = soak(LiveSubject(options.url, options.process), options.runs or 200)
+        subject = LiveSubject(options.url, options.process, options.alone)
+        samples = soak(subject, options.runs or 200)
         wrong = judge(samples)
         print_table(options.url, samples, wrong)
         return 1 if wrong else 0
@@ -160,6 +161,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=0)
     parser.add_argument("--url", default="", help="a real host on this machine, with tests/live/probe")
     parser.add_argument("--process", type=int, default=0, help="its process, beside --url")
+    parser.add_argument(
+        "--alone", action="store_true", help="beside --url: the same generations without us, to compare with"
+    )
     options = parser.parse_args()
     if options.url and not options.process:
         parser.error("--process is needed beside --url: the host's memory is read in /proc")
