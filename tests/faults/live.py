@@ -119,7 +119,8 @@ class _Play:
         if claims and is_plain and not _equal(whole, plain):
             self.complaints.append(f"claims what did not run: {answer.guidance()}")
         # Of an error in a script's own method, or its own generation, the host tells on its console.
-        is_whole = self.scenario.what not in ("interrupt", "skip", "button", "ours", "layer")
+        is_inner = self.scenario.what == "layer" and self.scenario.probe == "inner"
+        is_whole = self.scenario.what not in ("interrupt", "skip", "button", "ours") and not is_inner
         if is_whole and not claims and not is_plain and not answer.told:
             self.complaints.append("is guided and says nothing")
 
