@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from lib_pg import __version__
 from lib_pg.cli.devices import check_device
-from lib_pg.cli.errors import UsageError
 from lib_pg.cli.evaluate.drawn import NOTES, SCORES, Context, errors_of_rules, judged
 from lib_pg.cli.evaluate.drawn_grid import draw_grid
 from lib_pg.cli.evaluate.drawn_plan import Cell, Picture, Plan, in_batches, quick
@@ -32,8 +31,8 @@ from lib_pg.cli.hashes import WITHOUT_HEADER, fingerprint
 from lib_pg.cli.output import output_folder
 from lib_pg.cli.paths import BUNDLED_PIPELINE
 from lib_pg.cli.pipelines import load_pipeline
+from lib_pg.cli.refused import in_one_line
 from lib_pg.cli.shares import Share, own_share
-from lib_pg.formats import NetworkError
 from lib_pg.hosts.diffusers import load_base_checkpoint, load_network
 from training.common import draw_all
 from training.train_vae import through_autoencoder
@@ -194,14 +193,12 @@ class _Shelf:
         Raises:
             UsageError: its file is damaged.
         """
-        try:
+        with in_one_line():
             if fine_tune.is_checkpoint:
                 pipeline = load_pipeline(fine_tune.path, None, self._device, "float32")
                 base = load_base_checkpoint(pipeline, BUNDLED_PIPELINE, fine_tune.path.name, warn)
                 return Model(pipeline, base=base)
             return Model(self.base(), (load_network(self.base(), fine_tune.path, warn=warn),))
-        except NetworkError as error:
-            raise UsageError(str(error)) from error
 
 
 class _Warnings:

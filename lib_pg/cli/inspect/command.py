@@ -7,13 +7,12 @@ import json
 import os
 from pathlib import Path
 
-from lib_pg.cli.errors import UsageError
 from lib_pg.cli.inspect.checkpoints import about_checkpoint, about_folder
 from lib_pg.cli.inspect.facts import About
 from lib_pg.cli.inspect.networks import about_network
 from lib_pg.cli.inspect.vaes import about_vae, is_vae
 from lib_pg.cli.pipelines import INDEX, UNET_PREFIX
-from lib_pg.formats import NetworkError
+from lib_pg.cli.refused import in_one_line
 from lib_pg.formats.container import open_container
 from lib_pg.formats.errors import printable
 from lib_pg.formats.outline import outline_network
@@ -21,10 +20,8 @@ from lib_pg.formats.outline import outline_network
 
 def run(options: argparse.Namespace) -> int:
     """Carry out the subcommand and return its exit code."""
-    try:
+    with in_one_line():
         about = about_file(options.file)
-    except NetworkError as error:
-        raise UsageError(str(error)) from error
     if options.json:
         print(json.dumps(about.facts, indent=2))  # with escapes: a file's text cannot move a cursor
         return 0
