@@ -31,8 +31,9 @@ BUILT_IN: Mapping[str, Settings] = MappingProxyType(
 
 ABOUT: Mapping[str, str] = MappingProxyType(
     {
-        "Keep the prompt": "CFG in the first half of the steps, no guidance after it. Raise the CFG scale: "
-        "where it was measured, its best was 1.4 to 2.9 times that of CFG throughout.",
+        "Keep the prompt": "With a LoRA or a base checkpoint: CFG in the first half of the steps, no "
+        "guidance after it. Raise the CFG scale: where it was measured, its best was 1.4 to 2.9 times that "
+        "of CFG throughout.",
         "Keep the subject": "PG in all steps. A LoRA that has learned its pictures' surroundings brings "
         "these along, too: raise the weak ratio then, or choose Keep the prompt.",
         "Half price": "PG in the first half of the steps, no guidance after it. Raise the CFG scale: where "
