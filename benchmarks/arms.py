@@ -2,6 +2,7 @@
 
 CFG                 one call of the model with both rows, its own weights
 PG, AG              the same call, the weak rows weakened by this project's engine
+PG, fast            PG that keeps weak and full weights of linear layers as one (`GuidedRun(fast=True)`)
 PG, falling         PG whose omega is another at every step, from 0.9 to 0.5
 PG, then None       PG in the first half of the steps, no weak rows in the second (`outside: None`)
 two passes          both rows in calls of their own, the weights as they are: what methods cost that call
@@ -29,19 +30,25 @@ from lib_pg.hosts.base_checkpoint import BaseCheckpoint
 from lib_pg.networks import Network
 from lib_pg.run import GuidedRun
 from lib_pg.settings import Settings
+from lib_pg.weak_branch import is_torch_s
 
-CFG, PG, AG, FALLING, HALF = "CFG", "PG", "AG", "PG, falling", "PG, then None"
+CFG, PG, FAST, AG, FALLING, HALF = "CFG", "PG", "PG, fast", "AG", "PG, falling", "PG, then None"
+FAST_HALF = "PG, fast, then None"
 TWO_PASSES, RE_MERGE, SECOND_MODEL = "two passes", "re-merge", "second model"
-ARMS = (CFG, PG, AG, FALLING, HALF, TWO_PASSES, RE_MERGE, SECOND_MODEL)
+ARMS = (CFG, PG, FAST, AG, FALLING, HALF, FAST_HALF, TWO_PASSES, RE_MERGE, SECOND_MODEL)
 
 WEAK_RATIO = 0.7
 _SCALE = 7.5
 _STEP = 0.02
+_HALF = Settings(enabled=True, mode="PG", weak_ratio=WEAK_RATIO, end=0.5, outside="None")
+_PG = Settings(enabled=True, mode="PG", weak_ratio=WEAK_RATIO)
 GUIDED = {
-    PG: Settings(enabled=True, mode="PG", weak_ratio=WEAK_RATIO),
+    PG: _PG,
+    FAST: _PG,
     AG: Settings(enabled=True, mode="AG", weak_ratio=WEAK_RATIO),
     FALLING: Settings(enabled=True, mode="PG", schedule="Linear", weak_ratio=0.9, weak_ratio_end=0.5),
-    HALF: Settings(enabled=True, mode="PG", weak_ratio=WEAK_RATIO, end=0.5, outside="None"),
+    HALF: _HALF,
+    FAST_HALF: _HALF,
 }
 
 # Makes a step's prediction of latents, step and number of steps: weak rows first, then as many strong ones.
@@ -80,7 +87,8 @@ class Case:
 
     def run(self, arm: str) -> GuidedRun[Tensor]:
         """Return the guided run of an arm that has one."""
-        return GuidedRun(_Host(self), GUIDED[arm], kept=self.base.kept if self.base else None)
+        kept = self.base.kept if self.base else None
+        return GuidedRun(_Host(self), GUIDED[arm], kept=kept, fast=arm in (FAST, FAST_HALF))
 
     def call(self, model: Denoiser, rows: Tensor, text: Tensor, step: int) -> Tensor:
         return model(rows, text, rows.new_full((), 999.0 - step))
@@ -101,6 +109,9 @@ class _Host:
     def pristine(self, module: nn.Module) -> Parameters | None:
         of_base = self._case.base.pristine(module) if self._case.base else None
         return originals_of(module) if of_base is None else of_base
+
+    def is_product(self, module: nn.Module) -> bool:
+        return is_torch_s(module.forward)
 
     def unet(self) -> nn.Module:
         return self._case.denoiser.module

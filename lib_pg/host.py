@@ -28,6 +28,12 @@ class Host(Protocol[Prompt_co]):
     def pristine(self, module: nn.Module) -> Parameters | None:
         """Return a layer's parameters without any network; None where the host does not know them."""
 
+    def is_product(self, module: nn.Module) -> bool:
+        """Say whether a linear layer's forward comes to `F.linear` with its own weight and bias as they are.
+
+        What else it does, such as merging networks, is what `settle` does.
+        """
+
     def unet(self) -> nn.Module | None:
         """Return the model whose calls are guided; None where none is loaded."""
 

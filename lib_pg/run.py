@@ -46,6 +46,8 @@ class GuidedRun(Generic[Prompt]):
         on_fault: gets an error of a layer's hook, after which no row is weak; without it, the U-Net raises.
         kept: weak weights of a full fine-tune that outlive the run, as for `WeakBranch`.
         sampling, absent, known: how the run samples and what is known of it, as for `plan`.
+        fast: whether memory is spent on steps that take less time to start: where omega is constant, linear
+            layers keep W_w and W_ft as one, twice their size.
 
     Attributes:
         ran: whether any row was weak so far. Guidance that did not run is never claimed.
@@ -60,6 +62,7 @@ class GuidedRun(Generic[Prompt]):
         sampling: Sampling | None = None,
         absent: Mapping[str, str] | None = None,
         known: Sequence[str] = (),
+        fast: bool = False,
     ) -> None:
         self.ran = False
         self._host = host
@@ -70,6 +73,7 @@ class GuidedRun(Generic[Prompt]):
         in_unet = [network.parts["unet"] for network in networks if "unet" in network.parts]
         self._in_unet = [index for index, network in enumerate(networks) if "unet" in network.parts]
         is_fixed = host.strengths() is None
+        self._fast = fast
         self._branch = WeakBranch(
             in_unet,
             on_fault,
@@ -78,6 +82,7 @@ class GuidedRun(Generic[Prompt]):
             model=host.unet(),
             strengths=None if is_fixed else self._strengths,
             settle=None if is_fixed else host.settle,
+            joins=host.is_product if fast and settings.schedule == "Constant" else None,
         )
         self._in_text = [index for index, network in enumerate(networks) if network.parts.keys() - {"unet"}]
         self._null_prompts: dict[tuple[float, ...], Prompt] = {}
@@ -111,7 +116,13 @@ class GuidedRun(Generic[Prompt]):
         ratios = self._plan.ratios(self._settings.weak_ratio)
         said = f"{self._settings.mode}: {describe(self._networks, ratios) or 'no network'}"
         how = [f"U-Net: {layers}"] if (layers := self._branch.describe()) else []
-        return ". ".join([said, *self._plan.remarks, *how])
+        return ". ".join([said, *self._plan.remarks, *how, *self._why_slow()])
+
+    def _why_slow(self) -> Iterator[str]:
+        if self._fast and self._settings.schedule != "Constant":
+            yield "No fast steps: the weak ratio changes from step to step"
+        elif self._fast and not self._branch.joins:
+            yield "No fast steps: no layer is known to be a product"
 
     @property
     def follows_steps(self) -> bool:
@@ -187,6 +198,8 @@ class GuidedRun(Generic[Prompt]):
                 f"another extension calls {names.get(left[0], 'a layer')}{more} with rows of its own; which "
                 "they are cannot be told, so these layers kept their full strength in the weak branch"
             )
+        if self._branch.is_short_of_memory:
+            yield "there was no memory for fast steps, so they took the time that they take without"
         if self._branch.followed_to_nothing:
             yield (
                 "another extension set the networks' strength to 0 in the weak branch's calls, so there was "

@@ -83,6 +83,7 @@ class Script(scripts.Script):
             infotext=options.write_infotext,
             details=options.console == "Details",
             rank=options.weak_memory,
+            fast=options.fast,
         )
         # Switched off, nothing of ours takes memory.
         forget_unused(shared.sd_model, p.personalization_guidance is not None)

@@ -2,7 +2,7 @@
 
 from lib_pg.weak_branch.branch import KeptWeights, WeakBranch, weakened
 from lib_pg.weak_branch.hooks import GuidanceHook, detach_all
-from lib_pg.weak_branch.layers import layer_shape
+from lib_pg.weak_branch.layers import is_torch_s, layer_shape
 from lib_pg.weak_branch.rows import take_rows
 from lib_pg.weak_branch.weights import Pristine
 
@@ -12,6 +12,7 @@ __all__ = [
     "Pristine",
     "WeakBranch",
     "detach_all",
+    "is_torch_s",
     "layer_shape",
     "take_rows",
     "weakened",

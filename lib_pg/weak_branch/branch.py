@@ -4,7 +4,8 @@ The rows of one batch share the personalised weights W_ft. The weak rows alone s
 
     theta_w = theta_pre + omega * (theta_ft - theta_pre)          (Park et al., ICCV 2025)
 
-layer by layer, by one of two engines: thin.py adds a cheap difference, split.py computes them with W_w.
+layer by layer, by one of two engines: thin.py adds a cheap difference, split.py computes them with W_w. A
+third, joined.py, stands before these where there is memory for steps that take less time to start.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lib_pg.deltas.fine_tune import FineTune
 from lib_pg.deltas.merge import originals_of
 from lib_pg.weak_branch.choice import Choice, Chooser, choose
 from lib_pg.weak_branch.hooks import is_taken
+from lib_pg.weak_branch.joined import IsProduct, JoinedLayer
 from lib_pg.weak_branch.layers import layer_shape
 from lib_pg.weak_branch.partial import PartialCalls, has_other_forwards, owners_of
 from lib_pg.weak_branch.rows import Rows
@@ -33,6 +35,9 @@ from lib_pg.weak_branch.two_sided import TwoSidedLayer
 from lib_pg.weak_branch.weights import Pristine, WeakWeights, swapped
 
 KeptWeights: TypeAlias = "dict[nn.Module, WeakWeights]"
+
+# More ways than that to divide a batch are forgotten.
+_KNOWN_ROWS = 32
 
 
 class _Layer(Protocol):
@@ -62,6 +67,8 @@ class WeakBranch:
         choice: decides for each layer which engine it gets.
         model: what the modules are parts of, which finds the rows of layers that are called with only some.
         strengths, settle: as for `BranchState`.
+        joins: where linear layers may keep W_w and W_ft as one, for which of them that is the product that
+            their forward comes to.
         kept: weak weights of full fine-tunes from an earlier run, by layer, which are used again where they
             are the same; those of this run are put there. They cost more to make than any network's.
 
@@ -79,24 +86,33 @@ class WeakBranch:
         model: nn.Module | None = None,
         strengths: Callable[[], Sequence[float]] | None = None,
         settle: Callable[[nn.Module], None] | None = None,
+        joins: IsProduct | None = None,
     ) -> None:
         self.networks = tuple(networks)
         partial = PartialCalls(lambda: {} if model is None else owners_of(model))
         self._model = model
         self._state = BranchState(self.networks, on_fault, strengths, settle, partial)
-        self._rows, self._rows_are = Rows(), (tuple[int, ...](), 1)
+        self._known_rows: dict[tuple[tuple[int, ...], int], Rows] = {}
+        self._joined: list[JoinedLayer] = []
         self._layers: dict[nn.Module, _Layer] = {}
         self._choices: Counter[Choice] = Counter()
         for module, deltas in _by_layer(self.networks).items():
             for index, delta in deltas:
                 _check_layer(self.networks[index].name, module, delta)
             chosen = choice(module, [delta for _, delta in deltas])
-            thin = self._thin(module, deltas, pristine) if chosen.engine == "thin" else None
-            if thin is None:
+            joined = joins is not None and len(layer_shape(module) or ()) == 2 and joins(module)
+            thin = self._thin(module, deltas, pristine, joined) if chosen.engine == "thin" else None
+            weights = _kept(kept, module, deltas, pristine)
+            layer: _Layer = thin or SplitLayer(self._state, module, weights)
+            if joined and isinstance(layer, (ThinLayer, SplitLayer)):
+                if isinstance(layer, ThinLayer):  # as it does: from what the layer holds
+                    weights = WeakWeights(module, deltas, lambda module: None)
+                layer = JoinedLayer(self._state, module, weights, layer, self._stop_joining)
+                self._joined.append(layer)
+                chosen = Choice("joined", chosen.reason)
+            elif thin is None:
                 chosen = Choice("split", chosen.reason)
-            self._layers[module] = thin or SplitLayer(
-                self._state, module, _kept(kept, module, deltas, pristine)
-            )
+            self._layers[module] = layer
             self._choices[chosen] += 1
 
     def __enter__(self) -> WeakBranch:
@@ -117,6 +133,16 @@ class WeakBranch:
     def left(self) -> Sequence[nn.Module]:
         """Layers whose weak rows could not be told, so that they were left at full strength."""
         return list(self._state.left)
+
+    @property
+    def joins(self) -> bool:
+        """Whether any layer may be joined."""
+        return bool(self._joined)
+
+    @property
+    def is_short_of_memory(self) -> bool:
+        """Whether layers were to be joined and there was no memory for that."""
+        return self._state.short_of_memory
 
     @property
     def followed_to_nothing(self) -> bool:
@@ -155,10 +181,13 @@ class WeakBranch:
                 tiles were folded into the batch, has every row k times in a row.
             text: what these rows read, (total, tokens, width), where it is known.
         """
-        weak = tuple(weak)
-        if (weak, total) != self._rows_are:  # mostly the same call after call
-            self._rows, self._rows_are = Rows.of(weak, total), (weak, total)
-        self._state.set_rows(self._rows, text)
+        key = tuple(weak), total
+        rows = self._known_rows.get(key)  # the very same ones, by which layers know them again
+        if rows is None:
+            if len(self._known_rows) == _KNOWN_ROWS:
+                self._known_rows.clear()
+            rows = self._known_rows[key] = Rows.of(*key)
+        self._state.set_rows(rows, text)
 
     def set_ratios(self, ratios: float | Sequence[float]) -> None:
         """Set omega: one for all networks, or one for each in their order; 1 leaves a network as it is."""
@@ -173,13 +202,21 @@ class WeakBranch:
         parts = [f"{count} {choice.engine} ({choice.reason})" for choice, count in self._choices.items()]
         return ", ".join(parts)
 
+    def _stop_joining(self) -> None:
+        """Free what all joined layers hold: others need that memory."""
+        self._state.short_of_memory = True
+        for layer in self._joined:
+            layer.stop()
+
     def _thin(
-        self, module: nn.Module, deltas: Sequence[tuple[int, Delta]], pristine: Pristine
+        self, module: nn.Module, deltas: Sequence[tuple[int, Delta]], pristine: Pristine, joined: bool
     ) -> ThinLayer | TwoSidedLayer | None:
         """Return the thin engine of a layer; None where its deltas have no thin form there."""
         additive = [(index, delta) for index, delta in deltas if isinstance(delta, Additive)]
         if len(additive) == len(deltas):
             return ThinLayer(self._state, module, additive)
+        if joined:  # its hooks would change what a joined product reads
+            return None
         ((index, only),) = deltas
         parameters = pristine(module)
         if parameters is None or not isinstance(only, Transforming):

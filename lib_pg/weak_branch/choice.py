@@ -23,7 +23,7 @@ _SMALL = 1024
 class Choice:
     """An engine for one layer, and the reason in the user's words."""
 
-    engine: Literal["thin", "split"]
+    engine: Literal["thin", "split", "joined"]
     reason: str
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
 
 
@@ -13,9 +16,26 @@ class GuidanceHook:
 
 
 class GuidanceForward(GuidanceHook):
-    """A module's forward of ours; `replaced` is what its instance had instead, None for its class's own."""
+    """A forward of ours for one module.
+
+    Attributes:
+        replaced: what the module's instance had instead, None for its class's own.
+        forward: what the module's calls would run without it.
+    """
 
     replaced: object | None = None
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self.forward: Callable[..., Any] = module.forward
+
+    def attach(self) -> None:
+        self.forward = self._module.forward
+        put_forward(self._module, self)
+
+    def detach(self) -> None:
+        if vars(self._module).get("forward") is self:
+            restore_forward(self._module)
 
 
 def is_ours(hook: object) -> bool:

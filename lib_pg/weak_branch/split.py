@@ -5,19 +5,17 @@ For every kind of network and every kind of layer. Nothing is computed twice; th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lib_pg.weak_branch.hooks import GuidanceForward, put_forward, restore_forward
+from lib_pg.weak_branch.hooks import GuidanceForward
+from lib_pg.weak_branch.layers import is_torch_s, operand
 from lib_pg.weak_branch.rows import Share, Vectors, take_rows
 from lib_pg.weak_branch.state import BranchState
 from lib_pg.weak_branch.weights import WeakWeights, swapped
-
-# Where torch keeps its own forward of a linear layer; hosts patch theirs into its place.
-_OWN_LINEAR = "torch.nn.modules.linear"
 
 
 class _Call(NamedTuple):
@@ -40,23 +38,17 @@ class SplitLayer(GuidanceForward):
     """The forward of one layer's instance."""
 
     def __init__(self, state: BranchState, module: nn.Module, weights: WeakWeights) -> None:
+        super().__init__(module)
         self._state = state
-        self._module = module
         self._weights = weights
-        self._forward: Callable[..., Any] = module.forward
         # The last call's rows and shape, and where these are in x and in the output.
         self._share: Share | None = None
         self._shape: torch.Size | None = None
         self._strong_spans: list[tuple[Vectors, Vectors]] = []
         self._weak_spans: list[tuple[Vectors, Vectors]] = []
 
-    def attach(self) -> None:
-        self._forward = self._module.forward
-        put_forward(self._module, self)
-
     def detach(self) -> None:
-        if vars(self._module).get("forward") is self:
-            restore_forward(self._module)
+        super().detach()
         self._weights.end_run()
 
     @property
@@ -72,9 +64,9 @@ class SplitLayer(GuidanceForward):
         except Exception as error:
             self._state.fail(error)
         if divided is None:
-            return self._forward(*args, **kwargs)
+            return self.forward(*args, **kwargs)
         # The strong rows first: a host may merge its networks at a layer's first call. Errors are its own.
-        parts = [(call.rows, self._forward(*call.args, **call.kwargs)) for call in divided.strong]
+        parts = [(call.rows, self.forward(*call.args, **call.kwargs)) for call in divided.strong]
         try:
             if divided.product is not None:
                 return self._into_one(*divided.product)
@@ -85,7 +77,7 @@ class SplitLayer(GuidanceForward):
             return torch.cat([output for _, output in parts])
         except Exception as error:
             self._state.fail(error)
-        return self._forward(*args, **kwargs)
+        return self.forward(*args, **kwargs)
 
     def _divide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Divided | None:
         """Return how a call is divided; None where no row of it is another one."""
@@ -106,14 +98,7 @@ class SplitLayer(GuidanceForward):
     def _is_plain_product(self, x: Tensor) -> bool:
         """Whether the layer's forward is torch's own product, which can write where it is told to."""
         weight = self._module._parameters.get("weight")
-        return (
-            getattr(getattr(self._forward, "__func__", None), "__module__", "") == _OWN_LINEAR
-            and weight is not None
-            and (x.dtype, x.device) == (weight.dtype, weight.device)
-            and x.is_contiguous()
-            and not torch.is_grad_enabled()
-            and not _autocasts(x.device.type)
-        )
+        return weight is not None and is_torch_s(self.forward) and operand(x, weight) is x
 
     def _into_one(self, x: Tensor, share: Share) -> Tensor:
         """Compute both into one output: joining them would copy it."""
@@ -131,19 +116,12 @@ class SplitLayer(GuidanceForward):
 
     def _weak(self, args: Any, kwargs: Any) -> Any:
         with swapped(self._module, self._weak_parameters()):
-            return self._forward(*args, **kwargs)
+            return self.forward(*args, **kwargs)
 
     def _weak_parameters(self) -> Mapping[str, nn.Parameter | None]:
         if self._state.settle is not None:  # or else the host's forward would merge into ours
             self._state.settle(self._module)
         return self._weights.at(self._state.networks, self._state.ratios)
-
-
-def _autocasts(device: str) -> bool:
-    try:
-        return torch.is_autocast_enabled(device)
-    except TypeError:  # before torch 2.4 there is a function a device
-        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
 
 
 def _multiply(

@@ -30,6 +30,7 @@ class BranchState:
         left: layers that were called with rows that could not be told; these were left as they are.
         watches: whether it is kept what layers are called with, since parts of it may come later.
         followed: whether the networks' strengths have changed since the beginning.
+        short_of_memory: whether there was none for weights that were to be joined.
         weakened: whether any network had another strength in the weak branch; only kept with `strengths`.
     """
 
@@ -47,17 +48,23 @@ class BranchState:
         self.left: dict[nn.Module, None] = {}
         self.settle = settle
         self.watches = False
-        self.followed = self.weakened = False
+        self.followed = self.weakened = self.short_of_memory = False
         self._on_fault = on_fault
         self._strengths = strengths
         self._partial = partial
         self._to_read = False
-        self.set_ratios([1.0] * len(self.networks))
+        self.ratios = (1.0,) * len(self.networks)
+        self._weigh()
 
     def set_ratios(self, ratios: Sequence[float]) -> None:
         """Set omega for each network, in their order."""
-        self.ratios = tuple(ratios)
-        self.weak = [network.weak_at(ratio) for network, ratio in zip(self.networks, ratios, strict=True)]
+        if (own := tuple(ratios)) != self.ratios:  # or the very same tuple, by which layers know them again
+            self.ratios = own
+            self._weigh()
+
+    def _weigh(self) -> None:
+        pairs = zip(self.networks, self.ratios, strict=True)
+        self.weak = [network.weak_at(ratio) for network, ratio in pairs]
         strong = [network.strength for network in self.networks]
         self.factors = [weak - own for weak, own in zip(self.weak, strong, strict=True)]
 
@@ -106,7 +113,7 @@ class BranchState:
             if now != [network.strength for network in self.networks]:
                 pairs = zip(self.networks, now, strict=True)
                 self.networks = tuple(replace(network, strength=own) for network, own in pairs)
-                self.set_ratios(self.ratios)
+                self._weigh()
                 self.followed = True
             self.weakened = self.weakened or any(self.factors)
         except Exception as error:

@@ -7,14 +7,14 @@ For deltas with structure cheaper than the layer. No weight is copied; the extra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lib_pg.deltas.base import Additive
-from lib_pg.weak_branch.hooks import GuidanceForward, put_forward, restore_forward
+from lib_pg.weak_branch.hooks import GuidanceForward
 from lib_pg.weak_branch.rows import Rows, Vectors
 from lib_pg.weak_branch.stack import Stack
 from lib_pg.weak_branch.state import BranchState
@@ -31,10 +31,9 @@ class ThinLayer(GuidanceForward):
     """
 
     def __init__(self, state: BranchState, module: nn.Module, deltas: Sequence[tuple[int, Additive]]) -> None:
+        super().__init__(module)
         self._state = state
-        self._module = module
         self._originals = list(deltas)
-        self._forward: Callable[..., Any] = module.forward
         # Where the layer has computed last, and its networks there: linear layers' as one pair of factors.
         self._device: torch.device | None = None
         self._dtype: torch.dtype | None = None
@@ -45,21 +44,13 @@ class ThinLayer(GuidanceForward):
         self._shape: torch.Size | None = None
         self._spans: list[tuple[Vectors, Vectors]] = []
 
-    def attach(self) -> None:
-        self._forward = self._module.forward
-        put_forward(self._module, self)
-
-    def detach(self) -> None:
-        if vars(self._module).get("forward") is self:
-            restore_forward(self._module)
-
     @property
     def nbytes(self) -> int:
         """Bytes that the branch keeps for this layer."""
         return self._stack.nbytes if self._stack else sum(delta.nbytes for _, delta in self._deltas)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        output = self._forward(*args, **kwargs)
+        output = self.forward(*args, **kwargs)
         try:
             if self._state.guides():
                 self._correct(args[0] if args else kwargs["input"], output)

@@ -19,7 +19,7 @@ def read(monkeypatch: pytest.MonkeyPatch, **values: Any) -> Options:
 
 
 def test_a_new_host_has_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read(monkeypatch) == Options(0.7, "PG", "Warnings", True, 0)
+    assert read(monkeypatch) == Options(0.7, "PG", "Warnings", True, 0, False)
 
 
 def test_what_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,8 +30,9 @@ def test_what_the_user_chose(monkeypatch: pytest.MonkeyPatch) -> None:
         pg_console="Details",
         pg_write_infotext=False,
         pg_weak_memory=64,
+        pg_fast_steps=True,
     )
-    assert options == Options(0.25, "AG", "Details", False, 64)
+    assert options == Options(0.25, "AG", "Details", False, 64, True)
 
 
 @pytest.mark.parametrize("value", [None, 7.5e9, -1, "x", float("nan"), [], {}])
@@ -43,6 +44,7 @@ def test_unusable_ones_have_their_defaults(monkeypatch: pytest.MonkeyPatch, valu
         pg_console=value,
         pg_write_infotext=value,
         pg_weak_memory=value,
+        pg_fast_steps=value,
     )
     assert options == Options()
 
@@ -74,4 +76,4 @@ def test_the_section_registers_what_is_read(monkeypatch: pytest.MonkeyPatch) -> 
     register_options()
     assert {info.section[1] for info in added.values()} == {"Personalization Guidance"}
     assert read(monkeypatch, **{key: info.default for key, info in added.items()}) == Options()
-    assert len(added) == 5
+    assert len(added) == 6

@@ -19,7 +19,8 @@ ROWS = 4
 OMEGA = 0.3
 STRENGTH = -0.7
 
-engines = pytest.mark.parametrize("engine", ["thin", "split"])
+ENGINES = ("thin", "split", "joined")
+engines = pytest.mark.parametrize("engine", ENGINES)
 
 
 def branch_of(networks: Sequence[ActiveNetwork], engine: str = "thin", **options: Any) -> WeakBranch:
@@ -28,6 +29,8 @@ def branch_of(networks: Sequence[ActiveNetwork], engine: str = "thin", **options
     def choice(module: nn.Module, deltas: Sequence[Delta]) -> Choice:
         return Choice("split" if engine == "split" else "thin", "a test")
 
+    if engine == "joined":
+        options["joins"] = lambda module: isinstance(module, nn.Linear)
     return WeakBranch(networks, choice=choice, **options)
 
 

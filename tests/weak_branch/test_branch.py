@@ -19,6 +19,7 @@ from lib_pg.deltas.merge import add_networks
 from lib_pg.weak_branch.hooks import is_taken
 from tests.pipelines import relative_error
 from tests.weak_branch.layers import (
+    ENGINES,
     LAYERS,
     OMEGA,
     ROWS,
@@ -31,7 +32,7 @@ from tests.weak_branch.layers import (
     weakened,
 )
 
-ENGINES = st.sampled_from(["thin", "split"])
+ANY_ENGINE = st.sampled_from(ENGINES)
 NAMES = st.sampled_from(sorted(LAYERS))
 
 
@@ -166,7 +167,7 @@ def test_a_strength_of_the_weak_branch_s_own_is_what_the_weak_rows_have(
             assert relative_error(output, reference) < 1e-6
 
 
-@given(ENGINES, st.floats(0.0, 1.0), NAMES)
+@given(ANY_ENGINE, st.floats(0.0, 1.0), NAMES)
 @settings(deadline=None, max_examples=40)
 def test_the_output_is_linear_in_omega(engine: str, omega: float, layer: str) -> None:
     module, x, delta = make(layer)
@@ -182,7 +183,7 @@ def test_the_output_is_linear_in_omega(engine: str, omega: float, layer: str) ->
 
 
 @given(
-    st.sampled_from(["thin", "split"]),
+    ANY_ENGINE,
     st.sets(st.integers(0, ROWS - 1)),
     st.permutations(range(ROWS)),
     NAMES,
@@ -206,9 +207,7 @@ def test_rows_do_not_depend_on_each_other_nor_on_order(
     assert relative_error(torch.cat(alone), together) < 1e-6
 
 
-@given(
-    st.sampled_from(["thin", "split"]), st.lists(st.sampled_from(["attach", "detach", "call"]), max_size=12)
-)
+@given(ANY_ENGINE, st.lists(st.sampled_from(["attach", "detach", "call"]), max_size=12))
 @settings(deadline=None, max_examples=60)
 def test_any_order_of_attaching_and_detaching_ends_clean(engine: str, actions: list[str]) -> None:
     module, x, delta = make("linear")

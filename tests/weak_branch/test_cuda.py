@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchmarks.networks import KINDS, random_network
 from lib_pg.deltas import ActiveNetwork, Delta
 from lib_pg.deltas.merge import add_networks, merged
-from lib_pg.weak_branch import WeakBranch
+from lib_pg.weak_branch import WeakBranch, joined
 from lib_pg.weak_branch.choice import Choice, choose
 
 DEVICE = "cuda"
@@ -95,6 +95,21 @@ def guided(of: nn.Module, branch: WeakBranch, x: Tensor, omega: float = OMEGA) -
     branch.set_rows(WEAK, len(x))
     with branch:
         return of(x)
+
+
+def joins(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear)
+
+
+def halved(of: nn.Module, branch: WeakBranch, x: Tensor) -> Tensor:
+    """Return what `guided` does with weak rows first, as hosts have them."""
+    order = [*WEAK, *STRONG]
+    sorted_x = torch.cat([x[row : row + 1] for row in order])  # an index in a list would wait
+    branch.set_ratios(OMEGA)
+    branch.set_rows(range(len(WEAK)), len(x))
+    with branch:
+        found = of(sorted_x)
+    return torch.cat([found[order.index(row)].unsqueeze(0) for row in range(len(x))])
 
 
 def relative_error(value: Tensor, reference: Tensor) -> float:
@@ -205,3 +220,45 @@ def test_the_thin_engine_keeps_nothing_beyond_the_networks_factors() -> None:
         assert torch.cuda.memory_allocated() == before
         assert branch.nbytes == part.nbytes
     del branch, part
+
+
+@pytest.mark.parametrize("large", [True, False], ids=["two products", "one product"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_joined_layers_equal_interpolated_weights(
+    kind: str, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joined, "_LARGE", 0 if large else 2**35)
+    net, x = model()
+    part = network(net, kind)
+    weak = interpolated(net, part, OMEGA)(x)
+    with merged([part]):
+        plain = net(x)
+        branch = WeakBranch([part], joins=joins)
+        assert "joined" in branch.describe()
+        found = halved(net, branch, x)
+    error = relative_error(found[WEAK], weak[WEAK])
+    print(f"{kind}, {branch.describe()}: weak rows {error:.1e} from interpolated weights")
+    assert error < 1e-5
+    assert relative_error(found[STRONG], plain[STRONG]) < 1e-5
+
+
+@HALVES
+def test_joined_layers_in_half_precision_and_without_waiting(dtype: torch.dtype) -> None:
+    net, x = model(dtype)
+    part = network(net)
+    with merged([part]):
+        thin = guided(net, WeakBranch([part]), x)
+        branch = WeakBranch([part], joins=joins)
+        halved(net, branch, x)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found = halved(net, branch, x)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        del found
+        assert torch.cuda.memory_allocated() == before, "both weights are gone"
+        found = halved(net, branch, x)
+    error = relative_error(found, thin)
+    print(f"{dtype}: joined rows {error:.1e} from thin ones")
+    assert error < (2e-3 if dtype == torch.float16 else 2e-2)

@@ -1,4 +1,4 @@
-"""Weak rows of every kind of network against explicitly interpolated weights, under both engines."""
+"""Weak rows of every kind of network against explicitly interpolated weights, under all engines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.pipelines import relative_error
 from tests.weak_branch.layers import branch_of as split_of
 
 STRENGTH = 0.8
-engines = pytest.mark.parametrize("engine", ["chosen", "split"])
+engines = pytest.mark.parametrize("engine", ["chosen", "split", "joined"])
 # All others have a thin form, which is chosen for layers as small as these.
 WITHOUT_THIN_FORM = (
     "LoHa, Tucker",
@@ -60,7 +60,9 @@ def network_of(made: Example, layer: nn.Module, strength: float = STRENGTH) -> A
 
 
 def branch_of(network: ActiveNetwork, engine: str) -> WeakBranch:
-    return split_of([network], "split") if engine == "split" else WeakBranch([network])
+    if engine == "split":
+        return split_of([network], "split")
+    return WeakBranch([network], joins=None if engine == "chosen" else lambda layer: True)
 
 
 def changes(made: Example) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ class Job:
         width, height: pixels, or None for the model's own.
         batch: pictures in one batch.
         weak_memory: rank to which the differences from a base checkpoint are cut; 0 keeps them exact.
+        fast: whether memory is spent on steps that take less time to start.
         schedule_type: how the noise falls; empty for the model's own way.
         denoise: how much of the picture that it starts from is drawn anew, 0 to 1; None where it starts from
             noise alone.
@@ -45,6 +46,7 @@ class Job:
     settings: Settings = _GUIDED
     loras: tuple[LoraUse, ...] = ()
     weak_memory: int = 0
+    fast: bool = False
     schedule_type: str = MODELS_OWN
     denoise: float | None = None
 

@@ -44,6 +44,7 @@ _JOB_OPTIONS = (
     "batch",
     "dtype",
     "weak_memory",
+    "fast",
     "denoise",
 )
 # Files that pictures name by their hashes: given, what the picture says of them is read.
@@ -182,6 +183,11 @@ def _add_job_options(group: Any) -> None:
     group.add_argument(
         "--weak-memory", type=int, metavar="RANK",
         help="cut the differences from --base-checkpoint to this rank, for less memory; 0: exact (default)",
+    )  # fmt: skip
+    group.add_argument(
+        "--fast", action="store_const", const=True,
+        help="spend memory, twice the size of the linear layers that networks change, on steps that take "
+        "less time to start",
     )  # fmt: skip
     group.add_argument(
         "--denoise", type=float, metavar="SHARE",

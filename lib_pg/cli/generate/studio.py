@@ -151,7 +151,7 @@ class Studio:
         with ExitStack() as stack:
             stack.enter_context(in_one_line())  # the base checkpoint's layers are read when they are called
             run = stack.enter_context(
-                guided(pipeline, networks, job.settings, self._warn, base, _sampling(job))
+                guided(pipeline, networks, job.settings, self._warn, base, _sampling(job), fast=job.fast)
             )
             images = pipeline(
                 prompt=job.prompt,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lib_pg.deltas import Additive, Delta, Parameters
 from lib_pg.hosts.webui.lora_extension import lora_module
-from lib_pg.weak_branch import layer_shape
+from lib_pg.weak_branch import is_torch_s, layer_shape
 
 # Channels that an inpainting model's first layer has, and those that networks for other models know.
 _WITH_MASK, _WITHOUT_MASK = 9, 4
@@ -185,6 +185,16 @@ def adds_in_forward(layer: nn.Module) -> bool:
     return bool(getattr(shared.opts, "lora_functional", False)) and not isinstance(
         layer, nn.MultiheadAttention
     )
+
+
+def comes_to_product(layer: nn.Module) -> bool:
+    """Say whether a linear layer's forward merges and then multiplies by its weight, and nothing else."""
+    host = lora_module()
+    forward = getattr(layer.forward, "__func__", None)
+    if adds_in_forward(layer) or forward is None or forward is not getattr(host, "network_Linear_forward", 0):
+        return is_torch_s(layer.forward)
+    below = getattr(host.originals, "Linear_forward", None)
+    return getattr(below, "__module__", "") == nn.Linear.__module__
 
 
 def merges_last_alone(layer: nn.Module) -> bool:

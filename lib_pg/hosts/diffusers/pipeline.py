@@ -33,7 +33,7 @@ from lib_pg.hosts.diffusers.unet_hook import EncodedPrompt, UNetHook, is_of_unet
 from lib_pg.networks import Network
 from lib_pg.run import GuidedRun
 from lib_pg.settings import Settings
-from lib_pg.weak_branch import weakened
+from lib_pg.weak_branch import is_torch_s, weakened
 
 Warn = Callable[[str], None]
 
@@ -107,6 +107,7 @@ def guided(
     base: BaseCheckpoint | None = None,
     sampling: Sampling | None = None,
     branches: Sequence[str] | None = None,
+    fast: bool = False,
 ) -> Iterator[GuidedRun[EncodedPrompt]]:
     """Guide every call of `pipeline` in the block; afterwards no hook is left.
 
@@ -120,6 +121,7 @@ def guided(
             it says whether accelerators (LCM, Turbo, ...) are needed; without it they are not weakened.
         branches: for a pipeline of your own: what its U-Net's batch is made of with CFG, in order, such as
             `("unconditional", "prompt")`.
+        fast: spend memory on steps that take less time to start, as for `GuidedRun`.
 
     Raises:
         RuntimeError: the pipeline is guided already, or it is not known which rows of its batch are which.
@@ -135,7 +137,7 @@ def guided(
             if stack.enter_context(uncompiled(pipeline)):
                 host.warn("a compiled model runs uncompiled, which is slower, while it is guided")
         run = stack.enter_context(
-            GuidedRun(host, settings, kept=base.kept if base else None, sampling=sampling)
+            GuidedRun(host, settings, kept=base.kept if base else None, sampling=sampling, fast=fast)
         )
         hook = UNetHook(host, run)
         stack.callback(unet.register_forward_pre_hook(hook.before, with_kwargs=True).remove)
@@ -196,6 +198,9 @@ class DiffusersHost:
     def pristine(self, module: nn.Module) -> Parameters | None:
         of_base = self._base.pristine(module) if self._base else None
         return originals_of(module) if of_base is None else of_base
+
+    def is_product(self, module: nn.Module) -> bool:
+        return is_torch_s(module.forward)
 
     def unet(self) -> nn.Module:
         return models_of(self._pipeline)["unet"]

@@ -13,12 +13,22 @@ from torch.nn import functional
 
 from lib_pg.deltas import Delta, Parameters
 from lib_pg.hosts.forge.patches import Patch, patches_of
+from lib_pg.weak_branch import is_torch_s
 
 # Merges patches, as the host has them, into a weight (float32, left as it is) of a name.
 Merge: TypeAlias = "Callable[[Sequence[tuple[Any, ...]], Tensor, str], Tensor]"
 
 # Where reForge and the newest Neo have a function that merges; the older ones have a method of the patcher.
 _FUNCTIONS = ("ldm_patched.modules.lora", "comfy.lora")
+
+# Where the hosts have their linear layer, what its forward is called there, and which of its marks say that
+# a call does more than to multiply.
+_PLAIN = (
+    ("backend.operations", "ForgeOperations.Linear.forward"),
+    ("ldm_patched.modules.ops", "disable_weight_init.Linear.forward"),
+)
+_CASTS = ("parameters_manual_cast", "ldm_patched_cast_weights")
+_BESIDE = ("forge_online_loras", "weight_function", "bias_function")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +139,21 @@ def merges_at_calls(module: nn.Module) -> bool:
     """Whether the host merges networks in every call of a layer, which is kept where there is more memory."""
     functions = [getattr(module, f"{name}_function", None) or () for name in module._parameters]
     return any(hasattr(function, "patches") for own in functions for function in own)
+
+
+def comes_to_product(module: nn.Module) -> bool:
+    """Say whether a linear layer's forward multiplies by its weight as it is, and does nothing else.
+
+    The hosts' own forwards do where nothing has to be cast, scaled or merged at the call.
+    """
+    if is_torch_s(module.forward):
+        return True
+    forward = getattr(module.forward, "__func__", None)
+    if (getattr(forward, "__module__", ""), getattr(forward, "__qualname__", "")) not in _PLAIN:
+        return False
+    casts = next((getattr(module, name) for name in _CASTS if hasattr(module, name)), True)
+    others = (getattr(module, name, None) for name in _BESIDE)
+    return not (casts or any(others)) and getattr(module, "scale_weight", None) is None
 
 
 def padded(weight: Tensor, shape: Sequence[int]) -> Tensor:

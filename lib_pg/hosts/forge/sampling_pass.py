@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lib_pg.deltas import Additive, Parameters
 from lib_pg.formats.difference import Model
-from lib_pg.hosts.forge.merging import Originals, merges_at_calls
+from lib_pg.hosts.forge.merging import Originals, comes_to_product, merges_at_calls
 from lib_pg.hosts.forge.networks import active_networks
 from lib_pg.hosts.webui.conditioning import in_rows, null_rows, tokens
 from lib_pg.hosts.webui.sampling_pass import WebuiPass
@@ -107,6 +107,9 @@ class ForgePass(WebuiPass):
         if any(delta is not None and not isinstance(delta, Additive) for delta in own):
             self._warn(_AT_CALLS)
         return None  # a weak weight is merged into as well, which LoRA alone allows for
+
+    def is_product(self, module: nn.Module) -> bool:
+        return comes_to_product(module)
 
     def weak_rows(self, total: int) -> Sequence[int]:
         """Which rows they are is told with every call of the U-Net; here only whether there are any."""

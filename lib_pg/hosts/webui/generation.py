@@ -54,6 +54,7 @@ class WebuiGuidance:
         infotext: whether the pictures' parameters may say what made them.
         details: whether the console is told what is weakened, too.
         rank: to which differences from a base checkpoint are cut; 0 keeps them exact.
+        fast: as for `GuidedRun`.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class WebuiGuidance:
         infotext: bool = True,
         details: bool = False,
         rank: int = 0,
+        fast: bool = False,
     ) -> None:
         self._p = p
         self._settings = settings
@@ -77,6 +79,7 @@ class WebuiGuidance:
         self._infotext = to_infotext(settings) if infotext else {}
         self._details = details
         self._rank = rank
+        self._fast = fast
         if infotext and rank and settings.enabled and settings.base_checkpoint != NO_CHECKPOINT:
             self._infotext[WEAK_MEMORY] = str(rank)
         self._own: dict[str, Own] = {}
@@ -179,6 +182,7 @@ class WebuiGuidance:
             self._give_up,
             self._null_prompts,
             self._rank,
+            self._fast,
         )
         self._pass.attach()
         if self._details and settings.mode != "CFG":

@@ -45,6 +45,7 @@ class WebuiPass(ABC):
         on_fault: gets an error within the U-Net's call; the host must not fail for it.
         null_prompts: those encoded in earlier passes.
         rank: to which differences from a base checkpoint are cut; 0 keeps them exact.
+        fast: as for `GuidedRun`.
 
     Attributes:
         touched: whether any step so far is not what the host alone would have made.
@@ -61,6 +62,7 @@ class WebuiPass(ABC):
         on_fault: Callable[[Exception], None],
         null_prompts: NullPrompts,
         rank: int = 0,
+        fast: bool = False,
     ) -> None:
         self.settings = settings
         self._p = p
@@ -88,7 +90,7 @@ class WebuiPass(ABC):
             self._networks.insert(0, self._kept.base.network)
         weights = self._kept.base.kept if self._kept else None
         self.run: GuidedRun[Any] = GuidedRun(
-            self, settings, on_fault, weights, self._sampling(), absent, known
+            self, settings, on_fault, weights, self._sampling(), absent, known, fast
         )
         self._on_fault = on_fault
 
@@ -135,6 +137,9 @@ class WebuiPass(ABC):
     def pristine(self, module: nn.Module) -> Parameters | None:
         of_base = self._kept.pristine(module, self._own) if self._kept else None
         return self._without_networks(module) if of_base is None else of_base
+
+    @abstractmethod
+    def is_product(self, module: nn.Module) -> bool: ...
 
     @abstractmethod
     def weak_rows(self, total: int) -> Sequence[int]: ...

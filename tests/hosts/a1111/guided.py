@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -36,11 +38,12 @@ def guided(
     ratios: str | None = None,
     weak: str | None = None,
     null_prompts: NullPrompts | None = None,
+    chosen: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> tuple[list[Tensor], Processing]:
-    """Run the host with the extension as its script calls it."""
+    """Run the host with the extension as its script calls it; `chosen` is what its settings page says."""
     p = p or Processing()
-    guidance = start(p, settings, null_prompts)
+    guidance = start(p, settings, null_prompts, **chosen)
     assert guidance is not None
     named = {key: value for key, value in {"pg": ratios, "weak": weak}.items() if value is not None}
     names = {network.name for network in sys.modules["networks"].loaded_networks}

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+_LINEAR = nn.Linear.forward
 
 
 @dataclass
@@ -165,19 +168,33 @@ class _Merging(nn.Module):
     network_layer_name: str | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        lora = sys.modules["networks"]
-        if not lora.functional or isinstance(self, nn.MultiheadAttention):
-            lora.network_apply_weights(self)
-            return super().forward(*args, **kwargs)
-        _restore(self)
-        y = super().forward(*args, **kwargs)
-        for network in lora.loaded_networks:
-            if part := network.modules.get(self.network_layer_name):
-                y = part.forward(args[0], y)
-        return y
+        return _forward(self, super().forward, *args, **kwargs)
 
 
-class Linear(_Merging, nn.Linear): ...
+class Linear(nn.Linear):
+    """Merges with the forward that the host gives the class itself while it runs."""
+
+    network_layer_name: str | None = None
+
+
+def network_Linear_forward(layer: Any, x: Tensor) -> Tensor:
+    if getattr(layer, "network_layer_name", None) is None:
+        return _LINEAR(layer, x)
+    output: Tensor = _forward(layer, partial(_LINEAR, layer), x)
+    return output
+
+
+def _forward(layer: nn.Module, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    lora = sys.modules["networks"]
+    if not lora.functional or isinstance(layer, nn.MultiheadAttention):
+        lora.network_apply_weights(layer)
+        return original(*args, **kwargs)
+    _restore(layer)
+    y = original(*args, **kwargs)
+    for network in lora.loaded_networks:
+        if part := network.modules.get(layer.network_layer_name):
+            y = part.forward(args[0], y)
+    return y
 
 
 class Conv2d(_Merging, nn.Conv2d): ...
@@ -257,4 +274,6 @@ def extension(networks: list[Network], functional: bool) -> types.ModuleType:
     module.loaded_networks = networks
     module.network_apply_weights = network_apply_weights
     module.functional = functional
+    module.network_Linear_forward = network_Linear_forward
+    module.originals = types.SimpleNamespace(Linear_forward=_LINEAR)
     return module  # type: ignore[no-any-return]

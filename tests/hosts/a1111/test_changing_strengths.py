@@ -99,11 +99,10 @@ def test_a_kept_null_prompt_is_not_used_where_strengths_may_change(monkeypatch: 
     network, kept = Network("dog", 0.9, 0.8), NullPrompts()
     with host([network]) as model:
         lora: Any = sys.modules["networks"]
-        lora.network_Linear_forward = nn.Linear.forward
         guided(model, ON, null_prompts=kept, **OPTIONS)
         network.te_multiplier = 0.9
-        with changed_text(model, network, 0.5):
-            monkeypatch.setattr(nn.Linear, "forward", lambda self, x: lora.network_Linear_forward(self, x))
+        with changed_text(model, network, 0.5), monkeypatch.context() as patch:
+            patch.setattr(nn.Linear, "forward", lambda self, x: lora.network_Linear_forward(self, x))
             ours, _ = guided(model, ON, null_prompts=kept, **OPTIONS)
         network.te_multiplier = 0.5
         expected, _ = guided(model, ON, **OPTIONS)

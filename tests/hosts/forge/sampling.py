@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -246,11 +247,12 @@ def guided(
     ratio: str | None = None,
     weak: str | None = None,
     null_prompts: NullPrompts | None = None,
+    chosen: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> tuple[list[Evaluation], Processing]:
-    """Run the host with the extension as its script calls it."""
+    """Run the host with the extension as its script calls it; `chosen` is what its settings page says."""
     p = p or Processing()
-    guidance = start(p, settings, null_prompts)
+    guidance = start(p, settings, null_prompts, **chosen)
     named = {key: value for key, value in {"pg": ratio, "weak": weak}.items() if value is not None}
     names = {network.mentioned_name for network in sys.modules["networks"].loaded_networks}
     mentions = [types.SimpleNamespace(positional=["dog", "1"], named=named)] if "dog" in names else []

@@ -23,6 +23,8 @@ WIDTH = 6
 class Linear(nn.Module):
     """The hosts' own linear layer, which is no `torch.nn.Linear`."""
 
+    parameters_manual_cast = False
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.in_features, self.out_features = inputs, outputs
@@ -34,6 +36,11 @@ class Linear(nn.Module):
         for merged in getattr(self, "weight_function", ()):  # Neo's layers that are kept in main memory
             weight = merged(weight)
         return functional.linear(x, weight, self.bias)
+
+
+# What the layer is called in Forge.
+Linear.forward.__module__ = "backend.operations"
+Linear.forward.__qualname__ = "ForgeOperations.Linear.forward"
 
 
 class UNet(nn.Module):
