@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.arms import ARMS, CFG, HALF, PG
+from benchmarks.arms import ARMS, CFG, FAST, PG
+from benchmarks.cost_targets import targets
 from benchmarks.denoisers import FAMILIES
 from benchmarks.networks import KINDS
 from benchmarks.plan import FINE_TUNE
@@ -24,11 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "cost.md"
 
-# What this project wants: of a step to CFG's by kind of device, of memory to the networks' bytes.
-STEP_TARGETS = {"cpu": 1.05, "cuda": 1.02}
-MEMORY_TARGET = 1.2
-_BUSY = 0.9  # of a step; a device with less work than this waits for it
-HALF_TARGET = 0.77
 _MIB = 2**20
 
 # One plot each, and why.
@@ -94,7 +90,7 @@ def main() -> int:
 
 def page(machines: Sequence[Machine]) -> str:
     """Return docs/cost.md."""
-    parts = [_HEAD, _targets(machines)]
+    parts = [_HEAD, targets(machines)]
     for machine in machines:
         parts += [f"## {machine.name}", _facts(machine), _arms(machine), _kinds(machine), _others(machine)]
     parts.append("## How cost grows")
@@ -121,79 +117,6 @@ _HEAD = "\n\n".join(
 )
 
 
-def _targets(machines: Sequence[Machine]) -> str:
-    lines = ["## Against what we want", "", "| what | wanted | measured | |", "| --- | --- | --- | --- |"]
-    for machine in machines:
-        wanted = STEP_TARGETS[machine.kind]
-        for model in machine.models():
-            at_size = replace(machine.base(model), size=FAMILIES[model].size)
-            for rank in (16, 32, 128):
-                row = machine.find(replace(at_size, rank=rank))
-                if row is None:
-                    continue
-                what = f"{_where(machine, row)}, LoRA of rank {rank}"
-                lines.append(_target(f"{what}: step to CFG", wanted, row.ratio()))
-                memory = row.memory()
-                if memory is not None:
-                    lines.append(_target(f"{what}: memory to the network's bytes", MEMORY_TARGET, memory))
-                if HALF in row.arms:
-                    text = f"{_where(machine, row)}, PG in half of the steps, then None: to CFG"
-                    lines.append(_target(text, HALF_TARGET, row.ratio(HALF)))
-        lines += _reasons(machine)
-    if all(machine.kind == "cpu" for machine in machines):
-        lines += ["", "No GPU has been measured yet: nothing is said of one here."]
-    return "\n".join(lines)
-
-
-def _reasons(machine: Machine) -> Iterator[str]:
-    """Say what a GPU's kernels tell of its steps: how busy it is, and what guidance adds to its own work."""
-    rows = [row for row in _bases(machine) if row.found["kernels"]]
-    waiting = [_model(row) for row in rows if _busy(row, CFG) < _BUSY]
-    if waiting:
-        yield ""
-        yield (
-            f"{machine.name} is busy in less than {_BUSY:.0%} of CFG's step with {_listed(waiting)}: it "
-            "waits for Python to start its kernels. There every kernel that guidance adds costs the time to "
-            "start it, however little work it is, and half of the rows take nearly as long as all."
-        )
-    heavy = [f"{_model(row)} ({_work(row):.3f}x)" for row in rows if _work(row) > STEP_TARGETS[machine.kind]]
-    if heavy:
-        yield ""
-        yield (
-            f"What is wanted of a step is also missed by the work itself, PG's kernels to CFG's, with "
-            f"{_listed(heavy)}: about as much would be missed by a device that never waits."
-        )
-
-
-def _model(row: Row) -> str:
-    return f"{row.setting.model} in {row.setting.dtype}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def _busy(row: Row, arm: str) -> float:
-    """Return the share of an arm's step in which the device has work; they are timed in different calls."""
-    return float(row.found["kernels"][arm][1]) / row.step(arm)
-
-
-def _work(row: Row) -> float:
-    """Return the time of PG's kernels to that of CFG's."""
-    kernels = row.found["kernels"]
-    return float(kernels[PG][1]) / float(kernels[CFG][1])
-
-
-def _target(what: str, wanted: float, found: float) -> str:
-    verdict = "met" if round(found, 2) <= wanted else "**missed**"
-    return f"| {what} | {wanted:.2f} | {found:.3f} | {verdict} |"
-
-
-def _where(machine: Machine, row: Row) -> str:
-    setting = row.setting
-    return f"{machine.name}, {setting.model} {setting.size} px {setting.dtype}"
-
-
 def _facts(machine: Machine) -> str:
     facts = {key: value for key, value in machine.facts.items() if key not in ("device", "kind")}
     models = "; ".join(f"{model}: {FAMILIES[model].called}" for model in machine.models())
@@ -206,7 +129,7 @@ def _arms(machine: Machine) -> str:
         "| | step | to CFG | memory beyond CFG | to the network's bytes |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for row in _bases(machine):
+    for row in machine.bases():
         setting = row.setting
         lines.append(f"| **{setting.model}, {setting.size} px, {setting.dtype}** | | | | |")
         lines += [_arm(row, arm) for arm in ARMS if arm in row.arms]
@@ -220,29 +143,15 @@ def _kernels(machine: Machine) -> Iterator[str]:
         return
     yield from (
         "",
-        "| | kernels a step, CFG | PG | their time, CFG | PG | PG's to CFG's | busy, CFG | PG |",
-        "| --- " * 8 + "|",
+        "| | | kernels a step | their time | to CFG's | busy |",
+        "| --- " * 6 + "|",
     )
     for row in rows:
-        (cfg, cfg_time), (own, own_time) = (row.found["kernels"][arm] for arm in (CFG, PG))
-        times = f"{_ms(cfg_time)} | {_ms(own_time)} | {_work(row):.3f}x"
-        busy = " | ".join(f"{_busy(row, arm):.0%}" for arm in (CFG, PG))
         setting = row.setting
         what = f"{setting.model}, {setting.size} px, {setting.dtype}, {setting.kind}"
-        yield f"| {what} | {cfg} | {own} | {times} | {busy} |"
-
-
-def _bases(machine: Machine) -> list[Row]:
-    """Return a model's base and the same at other types and, on a CPU, at the size that users choose."""
-    found = []
-    for model in machine.models():
-        base = machine.base(model)
-        for row in machine.rows:
-            size_too = row.setting.size == FAMILIES[model].size
-            same = replace(row.setting, dtype=base.dtype, size=base.size if size_too else row.setting.size)
-            if same.key == base.key:
-                found.append(row)
-    return found
+        for arm, (number, seconds) in row.found["kernels"].items():
+            work = "1" if arm == CFG else f"{row.work(arm):.3f}x"
+            yield f"| {what} | {arm} | {number} | {_ms(seconds)} | {work} | {row.busy(arm):.0%} |"
 
 
 def _arm(row: Row, arm: str) -> str:
@@ -294,8 +203,8 @@ def _others(machine: Machine) -> str:
     lines = [
         "### One thing varied",
         "",
-        "| | step, CFG | PG | to CFG | memory to the networks' bytes | how |",
-        "| --- " * 6 + "|",
+        "| | step, CFG | PG | to CFG | memory to the networks' bytes | how | PG, fast, to CFG |",
+        "| --- " * 7 + "|",
     ]
     for model in machine.models():
         for name in ("rank", "networks", "layers", "batch", "size", "dtype"):
@@ -308,7 +217,8 @@ def _others(machine: Machine) -> str:
 def _varied(row: Row, name: str) -> str:
     what = f"{row.setting.model}, {name} {getattr(row.setting, name)}"
     steps = " | ".join(_ms(row.step(arm)) for arm in (CFG, PG))
-    return f"| {what} | {steps} | {_ratio(row, PG)} | {_times(row.memory())} | {row.engines} |"
+    fast = _ratio(row, FAST) if FAST in row.arms else ""
+    return f"| {what} | {steps} | {_ratio(row, PG)} | {_times(row.memory())} | {row.engines} | {fast} |"
 
 
 def _ratio(row: Row, arm: str) -> str:

@@ -13,7 +13,8 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from benchmarks.arms import ARMS, CFG
-from benchmarks.cost_page import GROWTH, STEP_TARGETS, STEPS
+from benchmarks.cost_page import GROWTH, STEPS
+from benchmarks.cost_targets import STEP_TARGETS
 from benchmarks.results_file import Machine, Row
 from lib_pg.cli.output import replace_file
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from benchmarks.arms import (
     CFG,
+    FAST,
     GUIDED,
     PG,
     SECOND_MODEL,
@@ -99,13 +100,13 @@ def measure(setting: Setting, denoiser: Denoiser, seconds: float, steps: int) ->
 
 
 def count_kernels(setting: Setting, denoiser: Denoiser) -> dict[str, tuple[int, float]]:
-    """Return how many kernels a step of CFG and one of PG have the device run, and their seconds together.
+    """Return how many kernels a step of CFG, PG and fast PG has the device run, and their seconds together.
 
     Empty where the device is no GPU. Nothing may be timed in this process afterwards: what torch's profiler
     has turned on makes every later kernel slower to start.
     """
     found = {}
-    alone = replace(setting, arms=(CFG, PG))
+    alone = replace(setting, arms=(CFG, PG, FAST))
     with _case(alone, denoiser, Measured(alone, 0)) as case, merged(_networks_of(case)):
         for arm in alone.arms:
             with prediction(case, arm, case.run(arm) if arm in GUIDED else None) as predict:

@@ -1,4 +1,4 @@
-"""What the thin engine's Python costs: calls of tiny layers, where only overhead counts.
+"""What the engines' Python costs: calls of tiny layers, where only overhead counts.
 
     python -m benchmarks.overhead --json benchmarks/results/overhead.json
 
@@ -30,8 +30,15 @@ from lib_pg.weak_branch.choice import Choice
 
 _OMEGA = 0.7
 _RANK = 4
+_ARMS = (
+    ("thin", "thin", 1),
+    ("thin, 3 networks", "thin", 3),
+    ("split", "split", 1),
+    ("joined", "joined", 1),
+)
 _LAYERS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "Linear": lambda: (nn.Linear(16, 16), torch.randn(2, 4, 16)),
+    "Linear without a bias": lambda: (nn.Linear(16, 16, bias=False), torch.randn(2, 4, 16)),
     "Conv2d": lambda: (nn.Conv2d(8, 8, 3, padding=1), torch.randn(2, 8, 4, 4)),
 }
 
@@ -93,10 +100,17 @@ def arms_of(make: Callable[[], tuple[nn.Module, Tensor]]) -> Iterator[dict[str, 
         "two products by hand": _by_hand(by_hand, x, _low_rank(by_hand)),
     }
     branches = []
-    for name, engine, count in (("thin", "thin", 1), ("thin, 3 networks", "thin", 3), ("split", "split", 1)):
+    for name, engine, count in _ARMS:
         layer, _ = make()
+        if engine == "joined" and not isinstance(layer, nn.Linear):
+            continue
         networks = [ActiveNetwork(str(index), {layer: _low_rank(layer)}) for index in range(count)]
-        branch = WeakBranch(networks, choice=lambda _, __, engine=engine: Choice(engine, ""))
+        choice = Choice("split" if engine == "split" else "thin", "")
+        branch = WeakBranch(
+            networks,
+            choice=lambda _, __, choice=choice: choice,
+            joins=(lambda layer: True) if engine == "joined" else None,
+        )
         branch.attach()
         branches.append(branch)
         branch.set_rows((1,), len(x))

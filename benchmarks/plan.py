@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.arms import ARMS, CFG, HALF, PG
+from benchmarks.arms import ARMS, CFG, FAST, FAST_HALF, HALF, PG
 from benchmarks.denoisers import FAMILIES
 from benchmarks.networks import KINDS, RANK
 
@@ -39,7 +39,7 @@ class Setting:
     rank: int = RANK
     layers: str = "blocks"
     networks: int = 1
-    arms: tuple[str, ...] = (CFG, PG)
+    arms: tuple[str, ...] = (CFG, PG, FAST)
 
     @property
     def key(self) -> str:
@@ -61,7 +61,7 @@ def plan(models: Sequence[str], dtypes: Sequence[str], device: str) -> list[Sett
     small = [replace(base, size=base.size // 2) for base in bases] if device == "cpu" else bases
     unets = [base for base in small if base.model in UNETS]
     rest = [base for base in small if base.model not in UNETS]
-    several = (CFG, PG, HALF)
+    several = (CFG, PG, FAST, HALF, FAST_HALF)
     found = [
         setting
         for base in unets

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.arms import CFG, PG, TWO_PASSES
+from benchmarks.denoisers import FAMILIES
 from benchmarks.measure import Measured
 from benchmarks.plan import Setting
 from lib_pg.cli.output import replace_file
@@ -102,6 +103,15 @@ class Row:
         """Return the seconds that guidance takes once for the first picture (0) or the next one (1)."""
         return self.found["attach"][picture] + max(0.0, self.found["first_step"][picture])
 
+    def busy(self, arm: str) -> float:
+        """Return the share of an arm's step in which the device has work; each is timed in its own call."""
+        return float(self.found["kernels"][arm][1]) / self.step(arm)
+
+    def work(self, arm: str = PG) -> float:
+        """Return the time of an arm's kernels to that of CFG's."""
+        kernels = self.found["kernels"]
+        return float(kernels[arm][1]) / float(kernels[CFG][1])
+
 
 @dataclass(frozen=True, eq=False)
 class Machine:
@@ -128,6 +138,20 @@ class Machine:
 
     def find(self, setting: Setting) -> Row | None:
         return next((row for row in self.rows if row.setting.key == setting.key), None)
+
+    def bases(self) -> list[Row]:
+        """Return models' bases and the same at other types and, on a CPU, at the size that users choose."""
+        found = []
+        for model in self.models():
+            base = self.base(model)
+            for row in self.rows:
+                size_too = row.setting.size == FAMILIES[model].size
+                same = replace(
+                    row.setting, dtype=base.dtype, size=base.size if size_too else row.setting.size
+                )
+                if same.key == base.key:
+                    found.append(row)
+        return found
 
     def along(self, model: str, name: str) -> list[Row]:
         """Return the rows that differ from a model's base in one field alone, the base too, in its order."""

@@ -16,6 +16,8 @@ from benchmarks.arms import (
     ARMS,
     CFG,
     FALLING,
+    FAST,
+    FAST_HALF,
     GUIDED,
     HALF,
     PG,
@@ -57,10 +59,14 @@ def latents() -> dict[str, Tensor]:
     return found
 
 
-@pytest.mark.parametrize("arm", [RE_MERGE, SECOND_MODEL])
+@pytest.mark.parametrize("arm", [FAST, RE_MERGE, SECOND_MODEL])
 def test_other_ways_to_weaken_make_the_same_picture(latents: dict[str, Tensor], arm: str) -> None:
     assert relative_error(latents[arm], latents[PG]) < 1e-5
     assert relative_error(latents[CFG], latents[PG]) > 1e-3
+
+
+def test_fast_steps_make_the_same_picture_where_none_follow(latents: dict[str, Tensor]) -> None:
+    assert relative_error(latents[FAST_HALF], latents[HALF]) < 1e-5
 
 
 def test_two_passes_are_cfg(latents: dict[str, Tensor]) -> None:
@@ -91,7 +97,7 @@ def test_every_kind_is_measured_and_the_weights_stay(kind: str, tmp_path: Path) 
     with torch.no_grad():
         found = measure(replace(SETTING, kind=kind), denoiser, 0.0, 2)
     assert same_bits(before, list(denoiser.module.state_dict().values()))
-    assert found.finite and set(found.ratio) == {CFG, PG}
+    assert found.finite and set(found.ratio) == {CFG, PG, FAST}
     assert found.layers_adapted == (116 if kind == FINE_TUNE else 40)
     assert len(found.attach) == len(found.first_step) == 2
     assert (found.load is not None) == (kind == FINE_TUNE)
@@ -113,7 +119,7 @@ def test_results_are_kept_after_every_setting_and_read_again(tmp_path: Path) -> 
     (found,) = read(tmp_path)
     assert [row.setting for row in found.rows] == [SETTING]
     page = cost_page.page([found])
-    assert "| PG |" in page and "| 100 | 120 |" in page and "| 2.000x |" in page
+    assert "| CFG | 100 |" in page and "| PG | 120 |" in page and "| 2.000x |" in page
     assert "here is busy in less than 90% of CFG's step with tiny in float32" in page
 
 
