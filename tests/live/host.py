@@ -35,6 +35,8 @@ OPTIONS: Mapping[str, Any] = {
     "token_merging_ratio_hr": 0,
     "hypertile_enable_unet": False,
     "return_grid": True,
+    "pg_fast_steps": False,
+    "pg_console": "Warnings",
 }
 _SMALL: Mapping[str, Any] = {
     "negative_prompt": "ugly",
