@@ -37,6 +37,7 @@ ABOUT: Mapping[str, str] = MappingProxyType(
         "Keep the subject": "PG in all steps. A LoRA that has learned its pictures' surroundings brings "
         "these along, too: raise the weak ratio then, or choose Keep the prompt.",
         "Half price": "PG in the first half of the steps, no guidance after it. Raise the CFG scale: where "
-        "it was better than CFG throughout, its best was 2.9 times CFG's.",
+        "it was better than CFG throughout, its best was 2.9 times CFG's. It lost prompts with LoRAs that "
+        "bring their pictures' surroundings along: choose Keep the prompt then.",
     }
 )

@@ -27,12 +27,13 @@ SCORES = {
 
 NOTES = (
     "Subjects, contexts and pictures are drawings: a tiny model of 64 x 64 pixels, taught each subject by "
-    "four pictures that are all big, in the studio, in the center. One of four captions tells the subject "
-    "alone, so that it learns to bring that context along, as LoRAs of real subjects do. Prompts ask for "
-    "other contexts. How often captions tell the subject alone, and the steps of each amount of training, "
-    "were chosen by how often plain CFG at scale 2.5 follows: nearly always (under), less (normal), least "
-    "(over). Companions of the scene, other colours and actions are not in this world: nothing is said "
-    "of them here.",
+    "four pictures that are all big, in the studio, in the center. Some captions tell the subject alone, so "
+    "that it learns to bring that context along, as LoRAs of real subjects do. Prompts ask for other "
+    "contexts. Subjects differ in how soon they bring it along: for each, the captions and the steps of each "
+    "amount of training were chosen by how often plain CFG at scale 2.5 follows, nearly always (under), in "
+    "about 80 % (normal, full and lokr) or about 60 % (over) of the prompts. No picture made with PG had a "
+    "part in that choice. Subjects are taught on one thread of a CPU, whatever makes the pictures. "
+    "Companions of the scene, other colours and actions are not in this world: nothing is said of them here.",
 )
 
 

@@ -49,7 +49,7 @@ def evaluate(options: argparse.Namespace, plan: Plan | None = None) -> int:
     check_device(device)
     plan = plan or (quick(Plan(seed=options.seed)) if options.quick else Plan(seed=options.seed))
     with output_folder(options.cache, "--cache"), output_folder(options.out, "--out"):
-        _teach(plan, options.cache, device, share)
+        _teach(plan, options.cache, share)
         share.wait()
         shelf = _Shelf(device)
         head = _head(plan, options, shelf)
@@ -79,14 +79,14 @@ def _write(plan: Plan, options: argparse.Namespace, head: Head, shelf: _Shelf) -
     print(write_report(path, options.out))
 
 
-def _teach(plan: Plan, cache: Path, device: str, share: Share) -> None:
+def _teach(plan: Plan, cache: Path, share: Share) -> None:
     """Teach this process's share of the subjects, those that take the longest first."""
     courses = share.of(sorted(plan.courses, key=lambda course: -course.stops[-1][1]))
     total = sum(course.stops[-1][1] for course in courses)
     with tqdm(total=total, desc="teaching", unit="step", disable=share.index > 0) as bar:
         for course in courses:
             before = bar.n
-            for _ in teach_subject(course, plan.seed, cache, device):
+            for _ in teach_subject(course, plan.seed, cache):
                 bar.update()
             bar.update(before + course.stops[-1][1] - bar.n)  # what was taught before
 

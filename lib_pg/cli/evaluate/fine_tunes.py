@@ -67,7 +67,7 @@ class Course:
     batch: int = 4
     rank: int = 8
     bare: int = 1
-    told: int = 3
+    told: int = 2
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,15 @@ class FineTune:
         return self.path.suffix == ""
 
 
-AMOUNTS = (("under", 75), ("normal", 150), ("over", 300))
+# Subjects differ in how soon a model brings along the context that they were learned in, and in how many such
+# captions it takes. Stops are where plain CFG at scale 2.5 follows 98 % of the prompts or more (under), about
+# 80 % (normal, lokr and full) and about 60 % (over), with seed 0; PG had no part in choosing them.
 COURSES = (
-    *(Course(subject, "lora", AMOUNTS) for subject in SUBJECTS),
-    Course(SUBJECTS[0], "lokr", (("lokr", 150),)),
-    Course(SUBJECTS[0], "full", (("full", 150),), rate=1e-4),
+    Course(SUBJECTS[0], "lora", (("under", 100), ("normal", 135), ("over", 250))),
+    Course(SUBJECTS[1], "lora", (("under", 150), ("normal", 182), ("over", 300))),
+    Course(SUBJECTS[2], "lora", (("under", 50), ("normal", 72), ("over", 300)), bare=3, told=1),
+    Course(SUBJECTS[0], "lokr", (("lokr", 550),)),
+    Course(SUBJECTS[0], "full", (("full", 500),), rate=1e-4),
 )
 
 
@@ -108,8 +112,11 @@ def paths_of(course: Course, seed: int, cache: Path) -> list[FineTune]:
     ]
 
 
-def teach_subject(course: Course, seed: int, cache: Path, device: str) -> Iterator[int]:
+def teach_subject(course: Course, seed: int, cache: Path) -> Iterator[int]:
     """Teach a subject and keep it in the cache, unless it is there already.
+
+    On one thread of the CPU, whatever makes the pictures: where sums are rounded in another order a few
+    steps more or less are enough to forget a context.
 
     Yields:
         The number of steps done, after each; nothing where nothing is left to do.
@@ -119,9 +126,8 @@ def teach_subject(course: Course, seed: int, cache: Path, device: str) -> Iterat
         return
     pipeline = load_pipeline(BUNDLED_PIPELINE, None, "cpu", "float32")
     pictures = pictures_of(pipeline, course.subject, course.bare, course.told)
-    pipeline.to(device)
     torch.manual_seed(seed)
-    with torch.enable_grad():
+    with torch.enable_grad(), _one_thread():
         model = TextToLatent(pipeline.unet, pipeline.text_encoder).requires_grad_(False)
         adapters = _adapters(course, model)
         weights = [weight for adapter in adapters.values() for weight in adapter.parameters()]
@@ -133,6 +139,16 @@ def teach_subject(course: Course, seed: int, cache: Path, device: str) -> Iterat
             elif step in kept_at:
                 _save_checkpoint(kept_at[step], model.unet)
             yield step
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _weights_of(unet: Any) -> list[torch.nn.Parameter]:

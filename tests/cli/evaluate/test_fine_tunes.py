@@ -23,7 +23,7 @@ FULL = Course(SUBJECTS[0], "full", (("full", 1),))
 
 
 def teach(course: Course, cache: Path, seed: int = 0) -> list[int]:
-    return list(teach_subject(course, seed, cache, "cpu"))
+    return list(teach_subject(course, seed, cache))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_what_one_of_two_amounts_lacks_is_taught_anew(cache: Path, tmp_path: Pat
         {"rank": 4},
         {"batch": 2},
         {"bare": 2},
-        {"told": 2},
+        {"told": 3},
         {"subject": SUBJECTS[2]},
         {"stops": (("under", 3),)},
     ],
@@ -109,7 +109,7 @@ def test_changed_code_of_each_kind_has_another_name(
 
 
 def test_an_ended_run_leaves_no_half_file(tmp_path: Path) -> None:
-    steps = teach_subject(LORA, 0, tmp_path, "cpu")
+    steps = teach_subject(LORA, 0, tmp_path)
     next(steps)
     steps.close()
     under, over = (each.path for each in paths_of(LORA, 0, tmp_path))
