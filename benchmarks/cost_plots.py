@@ -18,7 +18,7 @@ from benchmarks.cost_targets import STEP_TARGETS
 from benchmarks.results_file import Machine, Row
 from lib_pg.cli.output import replace_file
 
-_SIZE = (7.4, 3.2)  # inches
+_SIZE = (9.6, 3.4)  # inches
 
 
 def plot(machines: Sequence[Machine], folder: Path) -> None:
@@ -34,6 +34,7 @@ def plot(machines: Sequence[Machine], folder: Path) -> None:
 
 def _save(path: Path, draw: object) -> None:
     figure, axes = pyplot.subplots(figsize=_SIZE, layout="constrained")
+    axes.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)  # type: ignore[attr-defined]
     draw(axes)  # type: ignore[operator]
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
@@ -55,7 +56,7 @@ def _arms(axes: Axes, machines: Sequence[Machine]) -> None:
         xs = [number + (place - (len(rows) - 1) / 2) * width for number, _ in there]
         axes.bar(xs, [row.ratio(arm) for _, arm in there], width, label=called)
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms], fontsize=8)
+    axes.set_xticks(range(len(arms)), [arm.replace(" ", "\n") for arm in arms], fontsize=8)
     axes.set_ylabel("step to CFG")
     if rows:
         _legend(axes)

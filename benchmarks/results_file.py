@@ -115,11 +115,12 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Machine:
-    """All results of one machine; `note` is what has to be known of the run."""
+    """All results of one file; `note` is what has to be known of the run, `run` tells it from others."""
 
     facts: dict[str, Any]
     rows: list[Row]
     note: str = ""
+    run: str = ""
 
     @property
     def kind(self) -> str:
@@ -127,7 +128,7 @@ class Machine:
 
     @property
     def name(self) -> str:
-        return self.facts["device"]
+        return ", ".join(filter(None, (self.facts["device"], self.run)))
 
     def models(self) -> list[str]:
         return list(dict.fromkeys(row.setting.model for row in self.rows))
@@ -165,10 +166,10 @@ class Machine:
 def read(folder: Path) -> Iterator[Machine]:
     """Yield the machines of all files `speed-*.json` in a folder, GPUs first."""
     found = []
-    for path in sorted(folder.glob("speed-*.json")):
+    for path in sorted(folder.glob("speed-*.json"), key=lambda path: path.stem):
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = [Row(_setting(each["setting"]), each) for each in content["settings"]]
-        found.append(Machine(content["machine"], rows, content.get("note", "")))
+        found.append(Machine(content["machine"], rows, content.get("note", ""), content.get("run", "")))
     yield from sorted(found, key=lambda machine: machine.kind == "cpu")
 
 
