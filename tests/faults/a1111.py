@@ -186,6 +186,7 @@ def opened(scenario: Scenario, extension: Extension, folder: Path) -> Iterator[A
         package.scripts = types.SimpleNamespace(Script=HostScript, AlwaysVisible=object())
         package.launch_utils = types.SimpleNamespace(git_tag=lambda: "v1.10.1")
         package.shared.sd_model = model
+        package.shared.opts.pg_fast_steps = scenario.fast
         extension.use(package.shared)
         with listed(bases(folder, lambda: _state(model)), stand_in.checkpoint):
             yield A1111(scenario, extension, model, folder, package.shared)

@@ -217,6 +217,7 @@ def opened(scenario: Scenario, extension: Extension, folder: Path) -> Iterator[F
         package: Any = sys.modules["modules"]
         package.scripts = types.SimpleNamespace(Script=HostScript, AlwaysVisible=object())
         package.shared.sd_model = engine
+        package.shared.opts.pg_fast_steps = scenario.fast
         models = types.ModuleType("modules.sd_models")
         models.__spec__ = ModuleSpec("modules.sd_models", None)
         with added({"modules.sd_models": models}):

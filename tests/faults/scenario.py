@@ -82,6 +82,7 @@ class Scenario:
         refiner: step at which another checkpoint takes over; None for none.
         inner: whether a neighbour runs a generation of its own on each finished picture.
         queued: whether a second request waits while the first runs.
+        fast: our setting for fast steps.
     """
 
     seed: int
@@ -101,6 +102,7 @@ class Scenario:
     inner: bool = False
     queued: bool = False
     tags: tuple[dict[str, str], ...] = field(default=())
+    fast: bool = False
 
     def line(self) -> str:
         """Return the command that plays it again."""
@@ -131,6 +133,7 @@ def draw(host: str, seed: int) -> Scenario:
         inner=rng.random() < 0.2,
         queued=rng.random() < 0.2,
         tags=tuple(rng.choice(({}, {}, {"pg": "0.2"}, {"weak": "0.4"})) for _ in names),
+        fast=rng.random() < 0.3,
     )
 
 
