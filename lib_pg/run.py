@@ -119,9 +119,11 @@ class GuidedRun(Generic[Prompt]):
         return ". ".join([said, *self._plan.remarks, *how, *self._why_slow()])
 
     def _why_slow(self) -> Iterator[str]:
-        if self._fast and self._settings.schedule != "Constant":
+        if not (self._fast and self._active):
+            return
+        if self._settings.schedule != "Constant":
             yield "No fast steps: the weak ratio changes from step to step"
-        elif self._fast and not self._branch.joins:
+        elif not self._branch.joins:
             yield "No fast steps: no layer is known to be a product"
 
     @property

@@ -103,15 +103,15 @@ class JoinedLayer(GuidanceForward):
 
     def _multiply(self, x: Tensor) -> Tensor | None:
         """Return the layer's output; None where it cannot be had like this."""
-        own = self._module._parameters
-        weight, bias = own["weight"], own.get("bias")
         if self._state.rows is not self._rows or x.shape != self._shape:
             self._find_halves(x)
-        if self._halves is None or weight is None:
+        own = self._module._parameters
+        if self._halves is None or own.get("weight") is None:
             return None
-        if not self._is_made_of(weight, bias):
-            self._join(weight, bias)
-        if (both := self._both) is None or (multiplied := operand(x, weight)) is None:
+        if not self._is_made_of(own["weight"], own.get("bias")):
+            self._join()
+        both, weight, bias = self._both, self._weight, self._bias
+        if both is None or weight is None or (multiplied := operand(x, weight)) is None:
             return None
         rows = multiplied.view(self._halves)
         if self._biases is not None:
@@ -128,8 +128,10 @@ class JoinedLayer(GuidanceForward):
 
     def _find_halves(self, x: Tensor) -> None:
         self._rows, self._shape, self._halves = self._state.rows, x.shape, None
+        if x.ndim < 2 or self._state.watches:
+            return
         share = self._rows.share(len(x))
-        if share is None or (len(share.weak), len(share.strong)) != (1, 1) or self._state.watches:
+        if share is None or (len(share.weak), len(share.strong)) != (1, 1):
             return
         weak, strong = share.weak[0], share.strong[0]
         if weak.stop - weak.start == strong.stop - strong.start:
@@ -137,7 +139,7 @@ class JoinedLayer(GuidanceForward):
             self._output = (*x.shape[:-1], -1)
             self._weak_first = weak.start == 0
 
-    def _is_made_of(self, weight: Tensor, bias: Tensor | None) -> bool:
+    def _is_made_of(self, weight: Tensor | None, bias: Tensor | None) -> bool:
         """Whether what was made is of these parameters, as they are, and for what the branch does now."""
         state = self._state
         return (
@@ -149,20 +151,24 @@ class JoinedLayer(GuidanceForward):
             and self._weak_first is self._begins_weak
         )
 
-    def _join(self, weight: Tensor, bias: Tensor | None) -> None:
+    def _join(self) -> None:
         """Make both weights; none where they are equal, or where more than weight and bias differs."""
-        state = self._state
+        state, own = self._state, self._module._parameters
         if state.settle is not None:  # a host merges its networks at a layer's first call
             state.settle(self._module)
         self._both = self._biases = None
-        self._weight, self._bias, self._marks = weight, bias, _marks(weight, bias)
+        weight, bias = self._weight, self._bias = own["weight"], own.get("bias")
+        self._marks = _marks(weight, bias)
         self._networks, self._ratios, self._begins_weak = state.networks, state.ratios, self._weak_first
-        if self._weights.are_strong(state.networks, state.ratios) or self._left == 0:
+        # No host's own kind of a weight.
+        if type(weight) is not nn.Parameter or self._weights.are_strong(state.networks, state.ratios):
+            return
+        if self._left == 0:
             return
         self._left -= 1
         try:
             weak = self._weights.at(state.networks, state.ratios)
-            if type(weight) is nn.Parameter and weak.keys() <= {"weight", "bias"}:  # no host's own kind of it
+            if weak.keys() <= {"weight", "bias"}:
                 self._both = self._in_order(weak.get("weight", weight), weight).transpose(1, 2)
                 if "bias" in weak:
                     self._biases = self._in_order(weak["bias"], bias).unsqueeze(1)
