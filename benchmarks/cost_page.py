@@ -1,4 +1,4 @@
-"""Make docs/cost.md and its plots of the files that `benchmarks.speed` has written.
+"""Make docs/cost.md, a page for each machine and plots of the files that `benchmarks.speed` has written.
 
     python -m benchmarks.cost_page
 
@@ -85,18 +85,34 @@ def main() -> int:
             return 2
         plot(machines, options.page.parent)
     replace_file(options.page, page(machines).encode())
+    for machine in machines:
+        replace_file(options.page.parent / _page_of(machine), machine_page(machine).encode())
     return 0
+
+
+def machine_page(machine: Machine) -> str:
+    """Return all that was measured on one machine."""
+    parts = [
+        f"# What guidance costs: {machine.name}",
+        f"Made by `python -m benchmarks.cost_page` from `benchmarks/results/speed-{machine.label}.json`: change "
+        "that, not this page. What the columns mean is said in [cost.md](cost.md).",
+        *(_facts(machine), _arms(machine), _kinds(machine), _others(machine)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def page(machines: Sequence[Machine]) -> str:
     """Return docs/cost.md."""
-    parts = [_HEAD, targets(machines)]
-    for machine in machines:
-        parts += [f"## {machine.name}", _facts(machine), _arms(machine), _kinds(machine), _others(machine)]
+    links = [f"- [{machine.name}]({_page_of(machine)})" for machine in machines]
+    parts = [_HEAD, "All that was measured, by machine:", "\n".join(links), targets(machines)]
     parts.append("## How cost grows")
     for name, (title, reason) in GROWTH.items():
         parts.append(f"**{title}.** {reason}\n\n![step to CFG over {title.lower()}](cost-{name}.png)")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _page_of(machine: Machine) -> str:
+    return f"cost-{machine.label}.md"
 
 
 _HEAD = "\n\n".join(
@@ -167,7 +183,7 @@ def _kinds(machine: Machine) -> str:
         rows = [row for kind in [*KINDS, FINE_TUNE] if (row := machine.find(replace(base, kind=kind)))]
         if len(rows) < 2:
             continue
-        lines += ["", f"### Kinds of networks, {model} at {base.size} px in {base.dtype}", ""]
+        lines += ["", f"## Kinds of networks, {model} at {base.size} px in {base.dtype}", ""]
         lines.append(
             "| kind | how | step to CFG | memory beyond CFG | to its bytes | prepared, first picture | next |"
         )
@@ -201,7 +217,7 @@ def _files(rows: Sequence[Row]) -> Iterator[str]:
 def _others(machine: Machine) -> str:
     """Return the rows that vary one thing, which the plots show."""
     lines = [
-        "### One thing varied",
+        "## One thing varied",
         "",
         "| | step, CFG | PG | to CFG | memory to the networks' bytes | how | PG, fast, to CFG |",
         "| --- " * 7 + "|",

@@ -115,8 +115,15 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Machine:
-    """All results of one file; `note` is what has to be known of the run, `run` tells it from others."""
+    """All results of one file.
 
+    Attributes:
+        label: what the file is called after `speed-`.
+        note: what has to be known of the run.
+        run: what tells it from others of the same device.
+    """
+
+    label: str
     facts: dict[str, Any]
     rows: list[Row]
     note: str = ""
@@ -169,7 +176,9 @@ def read(folder: Path) -> Iterator[Machine]:
     for path in sorted(folder.glob("speed-*.json"), key=lambda path: path.stem):
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = [Row(_setting(each["setting"]), each) for each in content["settings"]]
-        found.append(Machine(content["machine"], rows, content.get("note", ""), content.get("run", "")))
+        label = path.stem.removeprefix("speed-")
+        beside = content.get("note", ""), content.get("run", "")
+        found.append(Machine(label, content["machine"], rows, *beside))
     yield from sorted(found, key=lambda machine: machine.kind == "cpu")
 
 

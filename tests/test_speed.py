@@ -118,8 +118,11 @@ def test_results_are_kept_after_every_setting_and_read_again(tmp_path: Path) -> 
     assert not Results(path, machine).lacks_kernels(SETTING)
     (found,) = read(tmp_path)
     assert [row.setting for row in found.rows] == [SETTING]
-    page = cost_page.page([found])
+    assert found.label == "here"
+    page = cost_page.machine_page(found)
     assert "| CFG | 100 |" in page and "| PG | 120 |" in page and "| 2.000x |" in page
+    page = cost_page.page([found])
+    assert "- [here](cost-here.md)" in page
     assert "here is busy in less than 90% of CFG's step with tiny in float32" in page
 
 
@@ -157,4 +160,10 @@ def test_the_plan_names_every_setting_once_and_what_matters_first(device: str) -
 
 @pytest.mark.skipif(not any(cost_page.RESULTS.glob("speed-*.json")), reason="nothing has been measured yet")
 def test_the_page_is_that_of_the_files() -> None:
-    assert cost_page.PAGE.read_text("utf-8") == cost_page.page(list(read(cost_page.RESULTS)))
+    machines = list(read(cost_page.RESULTS))
+    assert cost_page.PAGE.read_text("utf-8") == cost_page.page(machines)
+    for machine in machines:
+        own = cost_page.PAGE.parent / f"cost-{machine.label}.md"
+        assert own.read_text("utf-8") == cost_page.machine_page(machine)
+    pages = {path.name for path in cost_page.PAGE.parent.glob("cost-*.md")}
+    assert pages == {f"cost-{machine.label}.md" for machine in machines}
