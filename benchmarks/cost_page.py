@@ -94,8 +94,8 @@ def machine_page(machine: Machine) -> str:
     """Return all that was measured on one machine."""
     parts = [
         f"# What guidance costs: {machine.name}",
-        f"Made by `python -m benchmarks.cost_page` from `benchmarks/results/speed-{machine.label}.json`: change "
-        "that, not this page. What the columns mean is said in [cost.md](cost.md).",
+        f"Made by `python -m benchmarks.cost_page` from `benchmarks/results/speed-{machine.label}.json`: "
+        "change that, not this page. What the columns mean is said in [cost.md](cost.md).",
         *(_facts(machine), _arms(machine), _kinds(machine), _others(machine)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
