@@ -69,7 +69,7 @@ def _growth(axes: Axes, machines: Sequence[Machine], name: str, title: str) -> N
             if len(points) > 1:
                 label = f"{machine.name}, {model}"
                 axes.plot(*zip(*points, strict=True), marker="o", markersize=3.5, linewidth=1.2, label=label)
-    for kind in {machine.kind for machine in machines}:
+    for kind in dict.fromkeys(machine.kind for machine in machines):
         axes.axhline(STEP_TARGETS[kind], color="grey", linewidth=0.8, linestyle=":")
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xlabel(title.lower())
