@@ -72,6 +72,9 @@ class WeakBranch:
         kept: weak weights of full fine-tunes from an earlier run, by layer, which are used again where they
             are the same; those of this run are put there. They cost more to make than any network's.
 
+    Attributes:
+        is_short_of_memory: whether layers were to be joined and there was no memory for that.
+
     Raises:
         ValueError: a layer whose weight has another shape than the delta.
     """
@@ -94,6 +97,7 @@ class WeakBranch:
         self._state = BranchState(self.networks, on_fault, strengths, settle, partial)
         self._known_rows: dict[tuple[tuple[int, ...], int], Rows] = {}
         self._joined: list[JoinedLayer] = []
+        self.is_short_of_memory = False
         self._layers: dict[nn.Module, _Layer] = {}
         self._choices: Counter[Choice] = Counter()
         for module, deltas in _by_layer(self.networks).items():
@@ -138,11 +142,6 @@ class WeakBranch:
     def joins(self) -> bool:
         """Whether any layer may be joined."""
         return bool(self._joined)
-
-    @property
-    def is_short_of_memory(self) -> bool:
-        """Whether layers were to be joined and there was no memory for that."""
-        return self._state.short_of_memory
 
     @property
     def followed_to_nothing(self) -> bool:
@@ -204,7 +203,7 @@ class WeakBranch:
 
     def _stop_joining(self) -> None:
         """Free what all joined layers hold: others need that memory."""
-        self._state.short_of_memory = True
+        self.is_short_of_memory = True
         for layer in self._joined:
             layer.stop()
 

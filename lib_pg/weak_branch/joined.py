@@ -89,7 +89,8 @@ class JoinedLayer(GuidanceForward):
     @property
     def nbytes(self) -> int:
         """Bytes that the branch keeps for this layer."""
-        return self._other.nbytes + (0 if self._both is None else self._both.nbytes)
+        own = (each.nbytes for each in (self._both, self._biases) if each is not None)
+        return self._other.nbytes + sum(own)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -97,6 +98,8 @@ class JoinedLayer(GuidanceForward):
                 output = self._multiply(args[0])
                 if output is not None:
                     return output
+        except torch.cuda.OutOfMemoryError:  # the other engine needs less
+            self._on_shortage()
         except Exception as error:
             self._state.fail(error)
         return self._other(*args, **kwargs)
@@ -166,15 +169,12 @@ class JoinedLayer(GuidanceForward):
         if self._left == 0:
             return
         self._left -= 1
-        try:
-            weak = self._weights.at(state.networks, state.ratios)
-            if weak.keys() <= {"weight", "bias"}:
-                self._both = self._in_order(weak.get("weight", weight), weight).transpose(1, 2)
-                if "bias" in weak:
-                    self._biases = self._in_order(weak["bias"], bias).unsqueeze(1)
-            self._weights.end_run()  # they are in `_both`
-        except torch.cuda.OutOfMemoryError:
-            self._on_shortage()
+        weak = self._weights.at(state.networks, state.ratios)
+        if weak.keys() <= {"weight", "bias"}:
+            self._both = self._in_order(weak.get("weight", weight), weight).transpose(1, 2)
+            if "bias" in weak:
+                self._biases = self._in_order(weak["bias"], bias).unsqueeze(1)
+        self._weights.end_run()  # they are in `_both`
 
     def _in_order(self, weak: Tensor | None, strong: Tensor | None) -> Tensor:
         """Return both, that of the first half first; one that is not there is zero."""

@@ -30,7 +30,7 @@ def layer_shape(module: nn.Module) -> tuple[int, ...] | None:
 
 def is_torch_s(forward: Callable[..., Any]) -> bool:
     """Say whether a linear layer's forward is torch's own: hosts patch theirs into its place."""
-    return getattr(getattr(forward, "__func__", None), "__module__", "") == _OWN_LINEAR
+    return getattr(getattr(forward, "__func__", forward), "__module__", "") == _OWN_LINEAR
 
 
 def operand(x: Tensor, weight: Tensor) -> Tensor | None:

@@ -30,7 +30,6 @@ class BranchState:
         left: layers that were called with rows that could not be told; these were left as they are.
         watches: whether it is kept what layers are called with, since parts of it may come later.
         followed: whether the networks' strengths have changed since the beginning.
-        short_of_memory: whether there was none for weights that were to be joined.
         weakened: whether any network had another strength in the weak branch; only kept with `strengths`.
     """
 
@@ -48,7 +47,7 @@ class BranchState:
         self.left: dict[nn.Module, None] = {}
         self.settle = settle
         self.watches = False
-        self.followed = self.weakened = self.short_of_memory = False
+        self.followed = self.weakened = False
         self._on_fault = on_fault
         self._strengths = strengths
         self._partial = partial

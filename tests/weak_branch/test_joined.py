@@ -181,7 +181,8 @@ def test_what_is_kept_is_both_weights_and_goes_with_the_run() -> None:
         assert "forward" not in vars(module)
 
 
-def test_without_memory_all_layers_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("owner", "name"), [(WeakWeights, "at"), (torch, "bmm")])
+def test_without_memory_all_layers_do_without(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [make("linear", seed) for seed in range(3)]
     deltas: dict[nn.Module, LowRank] = {module: delta for module, _, delta in made}
     network = ActiveNetwork("n", deltas, STRENGTH)
@@ -191,7 +192,7 @@ def test_without_memory_all_layers_do_without(monkeypatch: pytest.MonkeyPatch) -
         def fail(*_: Any) -> Any:
             raise torch.cuda.OutOfMemoryError("no memory")
 
-        monkeypatch.setattr(WeakWeights, "at", fail)
+        monkeypatch.setattr(owner, name, fail)
         assert not branch.is_short_of_memory
         outputs = [module(x) for module, x, _ in made]
         assert branch.is_short_of_memory

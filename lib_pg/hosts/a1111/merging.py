@@ -190,11 +190,10 @@ def adds_in_forward(layer: nn.Module) -> bool:
 def comes_to_product(layer: nn.Module) -> bool:
     """Say whether a linear layer's forward merges and then multiplies by its weight, and nothing else."""
     host = lora_module()
-    forward = getattr(layer.forward, "__func__", None)
-    if adds_in_forward(layer) or forward is None or forward is not getattr(host, "network_Linear_forward", 0):
-        return is_torch_s(layer.forward)
-    below = getattr(host.originals, "Linear_forward", None)
-    return getattr(below, "__module__", "") == nn.Linear.__module__
+    forward = getattr(layer.forward, "__func__", layer.forward)
+    if forward is not getattr(host, "network_Linear_forward", None):
+        return is_torch_s(forward)
+    return not adds_in_forward(layer) and is_torch_s(host.originals.Linear_forward)
 
 
 def merges_last_alone(layer: nn.Module) -> bool:
