@@ -116,9 +116,10 @@ class GuidedRun(Generic[Prompt]):
         ratios = self._plan.ratios(self._settings.weak_ratio)
         said = f"{self._settings.mode}: {describe(self._networks, ratios) or 'no network'}"
         how = [f"U-Net: {layers}"] if (layers := self._branch.describe()) else []
-        return ". ".join([said, *self._plan.remarks, *how, *self._why_slow()])
+        return ". ".join([said, *self._plan.remarks, *how, *self.why_slow()])
 
-    def _why_slow(self) -> Iterator[str]:
+    def why_slow(self) -> Iterator[str]:
+        """Say why steps that were to be fast are not."""
         if not (self._fast and self._active):
             return
         if self._settings.schedule != "Constant":

@@ -186,8 +186,8 @@ def _add_job_options(group: Any) -> None:
     )  # fmt: skip
     group.add_argument(
         "--fast", action="store_const", const=True,
-        help="spend memory, twice the size of the linear layers that networks change, on steps that take "
-        "less time to start",
+        help="spend memory, twice the size of the linear layers that networks change, on steps that take a "
+        "GPU less time to start; with --schedule Constant",
     )  # fmt: skip
     group.add_argument(
         "--denoise", type=float, metavar="SHARE",

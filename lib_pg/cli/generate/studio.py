@@ -153,6 +153,8 @@ class Studio:
             run = stack.enter_context(
                 guided(pipeline, networks, job.settings, self._warn, base, _sampling(job), fast=job.fast)
             )
+            for reason in run.why_slow():
+                self._warn(reason)
             images = pipeline(
                 prompt=job.prompt,
                 negative_prompt=job.negative or None,
