@@ -110,8 +110,8 @@ class _Host:
         of_base = self._case.base.pristine(module) if self._case.base else None
         return originals_of(module) if of_base is None else of_base
 
-    def is_product(self, module: nn.Module) -> bool:
-        return is_torch_s(module.forward)
+    def is_product(self, module: nn.Module, forward: Callable[..., object]) -> bool:
+        return is_torch_s(forward)
 
     def unet(self) -> nn.Module:
         return self._case.denoiser.module

@@ -109,7 +109,7 @@ def arms_of(make: Callable[[], tuple[nn.Module, Tensor]]) -> Iterator[dict[str, 
         branch = WeakBranch(
             networks,
             choice=lambda _, __, choice=choice: choice,
-            joins=(lambda layer: True) if engine == "joined" else None,
+            joins=(lambda layer, forward: True) if engine == "joined" else None,
         )
         branch.attach()
         branches.append(branch)

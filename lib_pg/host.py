@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
@@ -28,10 +28,10 @@ class Host(Protocol[Prompt_co]):
     def pristine(self, module: nn.Module) -> Parameters | None:
         """Return a layer's parameters without any network; None where the host does not know them."""
 
-    def is_product(self, module: nn.Module) -> bool:
+    def is_product(self, module: nn.Module, forward: Callable[..., Any]) -> bool:
         """Say whether a linear layer's forward comes to `F.linear` with its own weight and bias as they are.
 
-        What else it does, such as merging networks, is what `settle` does.
+        `forward` is the layer's without ours. What else it does, such as merging networks, `settle` does.
         """
 
     def unet(self) -> nn.Module | None:

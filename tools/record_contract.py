@@ -90,7 +90,7 @@ A1111_CLASSES = {
     "NetworkModule": "extensions-builtin/Lora/network.py",
     "NetworkModuleLora": "extensions-builtin/Lora/network_lora.py",
 }
-A1111_FUNCTIONS = ("calc_updown", "network_apply_weights")
+A1111_FUNCTIONS = ("calc_updown", "network_Linear_forward", "network_apply_weights")
 A1111_ASSIGNED = (
     "fp16_bias",
     "fp16_weight",
@@ -99,6 +99,7 @@ A1111_ASSIGNED = (
     "network_bias_backup",
     "network_layer_mapping",
     "network_weights_backup",
+    "originals",
 )
 # These are the host's Lora extension's.
 _OF_LORA = ("load_lora_state_dict", *A1111_FUNCTIONS)
@@ -119,6 +120,8 @@ FORGE_ASSIGNED = (
     "forge_objects",
     "forge_objects_after_applying_lora",
     "forge_objects_original",
+    "ldm_patched_cast_weights",
+    "parameters_manual_cast",
 )
 # Keys of the host's dictionaries.
 FORGE_TEXTS = (

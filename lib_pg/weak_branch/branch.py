@@ -104,14 +104,16 @@ class WeakBranch:
             for index, delta in deltas:
                 _check_layer(self.networks[index].name, module, delta)
             chosen = choice(module, [delta for _, delta in deltas])
-            joined = joins is not None and len(layer_shape(module) or ()) == 2 and joins(module)
+            joined = (
+                joins is not None and len(layer_shape(module) or ()) == 2 and joins(module, module.forward)
+            )
             thin = self._thin(module, deltas, pristine, joined) if chosen.engine == "thin" else None
             weights = _kept(kept, module, deltas, pristine)
             layer: _Layer = thin or SplitLayer(self._state, module, weights)
-            if joined and isinstance(layer, (ThinLayer, SplitLayer)):
+            if joined and joins is not None and isinstance(layer, (ThinLayer, SplitLayer)):
                 if isinstance(layer, ThinLayer):  # as it does: from what the layer holds
                     weights = WeakWeights(module, deltas, lambda module: None)
-                layer = JoinedLayer(self._state, module, weights, layer, self._stop_joining)
+                layer = JoinedLayer(self._state, module, weights, joins, layer, self._stop_joining)
                 self._joined.append(layer)
                 chosen = Choice("joined", chosen.reason)
             elif thin is None:

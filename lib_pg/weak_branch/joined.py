@@ -20,8 +20,8 @@ from lib_pg.weak_branch.state import BranchState
 from lib_pg.weak_branch.thin import ThinLayer
 from lib_pg.weak_branch.weights import WeakWeights
 
-# Says whether a linear layer's forward comes to F.linear with its own weight and bias as they are.
-IsProduct: TypeAlias = "Callable[[nn.Module], bool]"
+# Says whether a linear layer's forward comes to F.linear with its own weight and bias as they are now.
+IsProduct: TypeAlias = "Callable[[nn.Module, Callable[..., Any]], bool]"
 
 # With more multiplications than this their work counts and not their start: then two products that begin
 # with the bias are less work than one to which it is added.
@@ -35,6 +35,7 @@ class JoinedLayer(GuidanceForward):
 
     Args:
         weights: makes the layer's weak weights, which are then kept here.
+        is_product: asked before weights are made: a host may load its model after the branch is attached.
         other: the engine for calls that have other rows than one half weak and one half strong.
         on_shortage: is told that there is no memory for this.
     """
@@ -44,12 +45,14 @@ class JoinedLayer(GuidanceForward):
         state: BranchState,
         module: nn.Module,
         weights: WeakWeights,
+        is_product: IsProduct,
         other: ThinLayer | SplitLayer,
         on_shortage: Callable[[], None],
     ) -> None:
         super().__init__(module)
         self._state = state
         self._weights = weights
+        self._is_product = is_product
         self._other = other
         self._on_shortage = on_shortage
         # The last call's rows and shape; x as (2, vectors, in) and the output's shape. None: no such halves.
@@ -166,7 +169,7 @@ class JoinedLayer(GuidanceForward):
         # No host's own kind of a weight.
         if type(weight) is not nn.Parameter or self._weights.are_strong(state.networks, state.ratios):
             return
-        if self._left == 0:
+        if self._left == 0 or not self._is_product(self._module, self.forward):
             return
         self._left -= 1
         weak = self._weights.at(state.networks, state.ratios)

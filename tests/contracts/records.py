@@ -43,7 +43,8 @@ PROCESSING = "StableDiffusionProcessingTxt2Img"
 
 # What only some hosts have: our adapter asks first. Newer ones guide without a CFG scale, too.
 OPTIONAL = {"distilled_cfg_scale", "hr_cfg", "hr_distilled_cfg", "lora_patches", "patches", "set_clip_skip"}
-MISSING = {"reForge": ["distilled_cfg_scale", "set_clip_skip"]}
+MISSING = {"reForge": ["distilled_cfg_scale", "parameters_manual_cast", "set_clip_skip"]}
+MISSING["Forge"] = ["ldm_patched_cast_weights"]  # each has its own mark of layers that cast
 MISSING["Forge Classic"] = MISSING["reForge"]
 MISSING["Forge Neo"] = ["load_lora_state_dict"]  # read where patches are not kept by file
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lib_pg.hosts.forge import merging
 from lib_pg.hosts.forge.patches import Patch
 from tests.contracts.records import (
     BY_FILE,
@@ -38,6 +39,15 @@ def test_a_forge_model_has_what_is_read_of_it(forge: Record) -> None:
     assert read >= {"forge_objects", "forge_objects_after_applying_lora", "current_lora_hash"}
     known = {name for facts in ("assigned", "functions") for name, found in forge[facts].items() if found}
     assert read - known <= OPTIONAL
+
+
+def test_layers_that_cast_are_marked_where_we_look(forge: Record) -> None:
+    where = {"parameters_manual_cast": "backend/operations.py"}
+    where["ldm_patched_cast_weights"] = "ldm_patched/modules/ops.py"
+    assert set(where) == set(merging._CASTS)
+    assert {module.replace(".", "/") + ".py" for module, _ in merging._PLAIN} == set(where.values())
+    known = [mark for mark, file in where.items() if file in forge["assigned"].get(mark, ())]
+    assert len(known) == 1 or forge["host"]["name"] == "Forge Neo"  # recorded before these were read
 
 
 def test_forge_s_patches_are_kept_where_and_how_we_read_them(forge: Record) -> None:

@@ -138,6 +138,13 @@ def test_callbacks_and_globals_are_the_host_s(record: Record) -> None:
 
 
 @pytest.mark.parametrize("record", [record for record in RECORDS if not is_forge(record)], ids=label)
+def test_a_linear_layer_s_forward_is_known_as_the_host_has_it(record: Record) -> None:
+    (found,) = record["functions"]["network_Linear_forward"]
+    assert found["parameters"] == "self, input" and Path(found["file"]).stem == "networks"
+    assert "extensions-builtin/Lora/networks.py" in record["assigned"]["originals"]
+
+
+@pytest.mark.parametrize("record", [record for record in RECORDS if not is_forge(record)], ids=label)
 def test_merging_of_a_layer_is_asked_for_as_the_host_does(record: Record) -> None:
     tree = parse(A1111_MERGING)
     for function, own in (

@@ -30,7 +30,7 @@ def branch_of(networks: Sequence[ActiveNetwork], engine: str = "thin", **options
         return Choice("split" if engine == "split" else "thin", "a test")
 
     if engine == "joined":
-        options["joins"] = lambda module: isinstance(module, nn.Linear)
+        options["joins"] = lambda module, forward: isinstance(module, nn.Linear)
     return WeakBranch(networks, choice=choice, **options)
 
 

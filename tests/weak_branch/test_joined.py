@@ -83,7 +83,7 @@ def test_a_large_call_begins_with_the_bias(
 def test_other_rows_are_the_other_engine_s_to_the_bit(engine: str, rows: list[int]) -> None:
     module, x, delta = make("linear")
     outputs = []
-    for joins in (None, lambda module: True):
+    for joins in (None, lambda module, forward: True):
         with guided(branch_of([network_of(module, delta)], engine, joins=joins), rows):
             outputs.append(module(x))
     assert torch.equal(*outputs)

@@ -62,7 +62,7 @@ def network_of(made: Example, layer: nn.Module, strength: float = STRENGTH) -> A
 def branch_of(network: ActiveNetwork, engine: str) -> WeakBranch:
     if engine == "split":
         return split_of([network], "split")
-    return WeakBranch([network], joins=None if engine == "chosen" else lambda layer: True)
+    return WeakBranch([network], joins=None if engine == "chosen" else lambda layer, forward: True)
 
 
 def changes(made: Example) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ the forward adds what a network changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -187,11 +187,10 @@ def adds_in_forward(layer: nn.Module) -> bool:
     )
 
 
-def comes_to_product(layer: nn.Module) -> bool:
+def comes_to_product(layer: nn.Module, forward: Callable[..., Any]) -> bool:
     """Say whether a linear layer's forward merges and then multiplies by its weight, and nothing else."""
     host = lora_module()
-    forward = getattr(layer.forward, "__func__", layer.forward)
-    if forward is not getattr(host, "network_Linear_forward", None):
+    if getattr(forward, "__func__", forward) is not getattr(host, "network_Linear_forward", None):
         return is_torch_s(forward)
     return not adds_in_forward(layer) and is_torch_s(host.originals.Linear_forward)
 

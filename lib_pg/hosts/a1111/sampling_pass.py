@@ -63,8 +63,8 @@ class A1111Pass(WebuiPass):
         # An earlier one may have been encoded with other strengths than this one would be.
         return self._encode_null(ratios) if _has_own_layers() else super().null_prompt(ratios)
 
-    def is_product(self, module: nn.Module) -> bool:
-        return merging.comes_to_product(module)
+    def is_product(self, module: nn.Module, forward: Callable[..., Any]) -> bool:
+        return merging.comes_to_product(module, forward)
 
     def settle(self, module: nn.Module) -> None:
         """Have the host merge now: at the layer's next call it would merge into whatever is there then."""

@@ -199,8 +199,8 @@ class DiffusersHost:
         of_base = self._base.pristine(module) if self._base else None
         return originals_of(module) if of_base is None else of_base
 
-    def is_product(self, module: nn.Module) -> bool:
-        return is_torch_s(module.forward)
+    def is_product(self, module: nn.Module, forward: Callable[..., Any]) -> bool:
+        return is_torch_s(forward)
 
     def unet(self) -> nn.Module:
         return models_of(self._pipeline)["unet"]

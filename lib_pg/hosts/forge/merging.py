@@ -141,15 +141,15 @@ def merges_at_calls(module: nn.Module) -> bool:
     return any(hasattr(function, "patches") for own in functions for function in own)
 
 
-def comes_to_product(module: nn.Module) -> bool:
+def comes_to_product(module: nn.Module, forward: Callable[..., Any]) -> bool:
     """Say whether a linear layer's forward multiplies by its weight as it is, and does nothing else.
 
     The hosts' own forwards do where nothing has to be cast, scaled or merged at the call.
     """
-    if is_torch_s(module.forward):
+    if is_torch_s(forward):
         return True
-    forward = getattr(module.forward, "__func__", None)
-    if (getattr(forward, "__module__", ""), getattr(forward, "__qualname__", "")) not in _PLAIN:
+    own = getattr(forward, "__func__", None)
+    if (getattr(own, "__module__", ""), getattr(own, "__qualname__", "")) not in _PLAIN:
         return False
     casts = next((getattr(module, name) for name in _CASTS if hasattr(module, name)), True)
     others = (getattr(module, name, None) for name in _BESIDE)

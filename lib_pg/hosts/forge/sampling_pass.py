@@ -7,7 +7,7 @@ however the batch is split by free memory.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -108,8 +108,8 @@ class ForgePass(WebuiPass):
             self._warn(_AT_CALLS)
         return None  # a weak weight is merged into as well, which LoRA alone allows for
 
-    def is_product(self, module: nn.Module) -> bool:
-        return comes_to_product(module)
+    def is_product(self, module: nn.Module, forward: Callable[..., Any]) -> bool:
+        return comes_to_product(module, forward)
 
     def weak_rows(self, total: int) -> Sequence[int]:
         """Which rows they are is told with every call of the U-Net; here only whether there are any."""

@@ -74,16 +74,16 @@ def test_with_lora_functional_no_layer_is_a_product(capsys: pytest.CaptureFixtur
 def test_only_forwards_that_are_known_are_products(monkeypatch: pytest.MonkeyPatch) -> None:
     with host([]) as model:
         layer = model.model.diffusion_model.linear
-        assert comes_to_product(layer)
+        assert comes_to_product(layer, layer.forward)
         with monkeypatch.context() as patch:
             patch.setitem(vars(layer), "forward", lambda x: x)
-            assert not comes_to_product(layer), "another extension's"
+            assert not comes_to_product(layer, layer.forward), "another extension's"
         with monkeypatch.context() as patch:
             patch.setattr(sys.modules["networks"].originals, "Linear_forward", lambda layer, x: x)
-            assert not comes_to_product(layer), "the host's, over another one's"
+            assert not comes_to_product(layer, layer.forward), "the host's, over another one's"
         with monkeypatch.context() as patch:
             patch.delitem(sys.modules, "networks")
-            assert not comes_to_product(layer), "nobody knows whose"
+            assert not comes_to_product(layer, layer.forward), "nobody knows whose"
 
 
 @pytest.mark.parametrize("schedule", ["Linear", "Cosine"])

@@ -49,10 +49,10 @@ def test_the_picture_is_the_same(uncond_first: bool, room: int, capsys: pytest.C
 @pytest.mark.parametrize("changes", NOT_PRODUCTS.values(), ids=NOT_PRODUCTS)
 def test_a_layer_that_does_more_than_a_product_is_none(changes: dict[str, Any]) -> None:
     layer = Linear(WIDTH, WIDTH)
-    assert comes_to_product(layer)
+    assert comes_to_product(layer, layer.forward)
     for name, value in changes.items():
         object.__setattr__(layer, name, value)
-    assert not comes_to_product(layer)
+    assert not comes_to_product(layer, layer.forward)
 
 
 def test_torch_s_own_is_one_and_an_unknown_host_s_is_none() -> None:
@@ -60,8 +60,28 @@ def test_torch_s_own_is_one_and_an_unknown_host_s_is_none() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return 2 * super().forward(x)
 
-    assert comes_to_product(nn.Linear(3, 3))
-    assert not comes_to_product(Other(3, 3))
+    known, unknown = nn.Linear(3, 3), Other(3, 3)
+    assert comes_to_product(known, known.forward)
+    assert not comes_to_product(unknown, unknown.forward)
+
+
+@pytest.mark.parametrize("changes", list(NOT_PRODUCTS.values())[:3], ids=list(NOT_PRODUCTS)[:3])
+def test_a_host_that_loads_its_model_after_the_pass_has_begun_is_asked_again(changes: dict[str, Any]) -> None:
+    with host(used()) as engine:
+        layers = [layer for layer in engine.unet.modules() if isinstance(layer, Linear)]
+        assert layers
+
+        def load(unet: nn.Module, args: Any) -> None:
+            for layer in layers:
+                for name, value in changes.items():
+                    setattr(layer, name, value)
+
+        ours, _ = guided(engine, ON)
+        engine.unet.register_forward_pre_hook(load)
+        fast, _ = guided(engine, ON, chosen=FAST)
+    for our, quick in zip(ours, fast, strict=True):
+        assert our.uncond is not None and quick.uncond is not None
+        assert torch.equal(our.uncond, quick.uncond), "the other engine's, to the bit"
 
 
 def test_layers_that_cast_keep_their_engine(capsys: pytest.CaptureFixture[str]) -> None:
